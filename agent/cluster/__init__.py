@@ -1,0 +1,1 @@
+"""Cluster state: trimmed objects and their indexes."""

@@ -1,0 +1,1 @@
+"""DNS records of cluster objects; pure."""

@@ -1,0 +1,1 @@
+"""Sockets, and the responder behind them."""

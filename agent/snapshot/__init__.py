@@ -1,0 +1,1 @@
+"""Generations: compile, persist, recover."""

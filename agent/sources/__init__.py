@@ -1,0 +1,61 @@
+"""Where cluster state comes from.
+
+Law: a source delivers a full set per kind, then ordered changes, and a position to resume from. It never
+ends because of trouble at its origin: it reports `lost`, backs off and tries again for ever. It knows
+nothing of records, snapshots or queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from agent.cluster.objects import Stored
+
+Resume = Mapping[str, str]
+"""kind → position (a resourceVersion, or a source's own token); empty: a full set is wanted."""
+
+
+class Sink(Protocol):
+    """What a source may say. Every method returns at once and is called on the event loop's thread."""
+
+    def identify(self, cluster_id: str) -> None:
+        """Name the cluster this source speaks for (`uid:` + UID of the kube-system Namespace)."""
+
+    def replace(self, kind: str, objects: list[Stored], position: str) -> bool:
+        """Deliver the full set of one kind. False: refused, older than what is held (outage.md rule 5)."""
+
+    def apply(self, kind: str, changes: list[tuple[str, Stored | None]], position: str) -> None:
+        """Deliver changes in order: (key, object), or (key, None) for one that is gone."""
+
+    def confirm(self, kind: str, position: str) -> None:
+        """Say that the set held is still right at this position (bookmark, unchanged file)."""
+
+    def skipped(self, kind: str, name: str, reason: str) -> None:
+        """Name an object that could not be used; the others apply."""
+
+    def connected(self) -> None:
+        """Say that every kind is in sync and being followed."""
+
+    def lost(self, reason: str) -> None:
+        """Say that the origin is no longer being followed, and why, for people."""
+
+    def requested(self, verb: str, code: int, size_bytes: int) -> None:
+        """Account for one request to the API servers (code 0: no answer)."""
+
+
+class Source(Protocol):
+    """One origin of cluster state."""
+
+    name: str
+
+    async def run(self, sink: Sink, resume: Resume, known_identity: str) -> None:
+        """Follow the origin for ever.
+
+        Args:
+            sink: told everything.
+            resume: positions of the state already held, per kind; empty to start with a full set.
+            known_identity: cluster the held state belongs to, "" if unknown. A source whose origin turns
+                out to be another cluster must not resume: it delivers full sets.
+        """

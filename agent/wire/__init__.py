@@ -1,0 +1,1 @@
+"""Packets: bytes in, bytes out."""

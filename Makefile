@@ -1,0 +1,63 @@
+# nodens: run it, test it. Each target does its own set-up; `make` alone lists them.
+# Needs python3 (3.11 or newer), make and git; no C compiler.
+
+PYTHON ?= python3
+# make run
+PORT ?= 5300
+ADMIN ?= 127.0.0.1:9353
+SERVICES ?= 200
+STATE ?= .run/state
+CLUSTER ?= .run/cluster.json
+# make test, test-slow: further arguments for pytest; COV=1 adds branch coverage; a limit for the whole of test-slow
+ARGS ?=
+COV ?=
+BUDGET_S ?= 2700
+
+VENV := .venv
+BIN := $(VENV)/bin
+COVERAGE := $(if $(COV),--cov --cov-branch --cov-report=term-missing:skip-covered)
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
+	--all-build-deps --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+export PYTHON PORT ADMIN SERVICES STATE CLUSTER
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow lint envtest lock clean
+
+help: ## list the targets
+	@echo "nodens: node-local DNS that answers from a persisted snapshot"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables: PYTHON, PORT, ADMIN, SERVICES, STATE, CLUSTER (run); ARGS, COV=1, BUDGET_S (test, test-slow)"
+
+run: $(VENV)/.run.stamp ## serve an example cluster on 127.0.0.1:5300 until Ctrl-C
+	@packaging/run-example
+
+test: $(VENV)/.dev.stamp ## run the tests that take seconds
+	@packaging/require-dig
+	$(BIN)/python -m pytest -m "not slow and not control_plane" $(COVERAGE) $(ARGS)
+
+test-slow: $(VENV)/.dev.stamp ## run the slow tests, and those against a real control plane (make envtest)
+	@packaging/require-dig
+	$(BIN)/python -m pytest -m "slow or control_plane" --timeout=900 --session-timeout=$(BUDGET_S) $(ARGS)
+
+lint: $(VENV)/.dev.stamp ## ruff, formatting, mypy --strict, import contracts
+	@packaging/lint
+
+envtest: ## build etcd, kube-apiserver, kubectl and CoreDNS for the tests, once (needs Go)
+	@tests/control_plane/build-assets
+
+lock: $(VENV)/.dev.stamp ## renew both lock files from pyproject.toml
+	$(COMPILE) --upgrade -o requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --extra dev --extra uvloop -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean: ## remove .venv, the example's state and caches (not what envtest built)
+	rm -rf $(VENV) .run build dist *.egg-info .coverage htmlcov .hypothesis \
+		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find agent tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.run.stamp: requirements.lock pyproject.toml packaging/install-venv
+	@packaging/install-venv run
+	@touch $@
+
+$(VENV)/.dev.stamp: $(VENV)/.run.stamp requirements-dev.lock
+	@packaging/install-venv dev
+	@touch $@

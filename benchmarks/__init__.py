@@ -1,0 +1,1 @@
+"""Measurements, and the clusters they are made on."""

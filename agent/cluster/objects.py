@@ -28,6 +28,8 @@ MAX_PORTS = 1_000
 MAX_ADDRESSES = 100
 PROTOCOLS = frozenset({"TCP", "UDP", "SCTP"})
 MAX_PORT = 65_535
+NO_PORT = -1
+"""Port number of a slice port that means "all ports": it makes no SRV record, but counts in their weight."""
 
 
 class Port(msgspec.Struct, frozen=True, array_like=True):
@@ -392,9 +394,8 @@ def _trim_slice(meta: _Meta, shape: _Slice) -> Stored | None:
             pod = target.name
         endpoints.append(Endpoint(addresses, hostname, pod))
     ports = tuple(
-        Port(_port_name(p.name), _protocol(p.protocol), _port_number(p.port))
+        Port(_port_name(p.name), _protocol(p.protocol), _port_number(p.port) if p.port is not None else NO_PORT)
         for p in (shape.ports or ())[:MAX_PORTS]
-        if p.port is not None
     )
     trimmed = EndpointSlice(meta.namespace, meta.name, service, ports, tuple(endpoints))
     key, owner = f"{meta.namespace}/{meta.name}", f"{meta.namespace}/{service}"

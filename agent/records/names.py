@@ -139,10 +139,12 @@ def packed(text: str) -> bytes | None:
 def dashed(packed_address: bytes) -> str:
     """Write an address as one label: 10-1-2-3; IPv6 compressed with dashes for colons, fd00--1.
 
-    An IPv6 text form that starts or ends with a colon gives a label with a dash at that end, as in CoreDNS.
+    A final dash is followed by a zero (fd00:: is fd00--0), as in CoreDNS.
     """
-    text = str(ipaddress.ip_address(packed_address))
-    return text.replace(".", "-").replace(":", "-")
+    if len(packed_address) == 4:  # noqa: PLR2004
+        return "%d-%d-%d-%d" % tuple(packed_address)
+    text = str(ipaddress.IPv6Address(packed_address)).replace(":", "-")
+    return text + "0" if text.endswith("-") else text
 
 
 def undashed(text: str) -> bytes | None:

@@ -43,7 +43,8 @@ class PackedNodes:
     Layout, little endian: u64 seed | u64 slots (a power of two) | u64 names | u64 blob bytes |
     slots × u32 (offset in the blob, plus one; 0 is empty) | slots × u32 tag (high half of the hash) |
     blob: u8 key length, key, u32 node length, node. Hash: xxh3-64 of the key with the seed, which is drawn
-    anew for each file so that nobody who may create Services can aim for collisions.
+    anew for each file so that nobody who may create Services can aim for collisions; the first slot is its low
+    bits, the step to the next one its high half made odd (double hashing keeps the longest search short).
 
     Raises:
         SnapshotError: the section is not laid out like that.
@@ -84,7 +85,7 @@ class PackedNodes:
                 if file[at + 1 : end] == key:
                     (length,) = _LENGTH.unpack_from(file, end)
                     return file[end + 4 : end + 4 + length]
-            slot = (slot + 1) & self._mask
+            slot = (slot + (tag | 1)) & self._mask
         return None
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
@@ -114,11 +115,11 @@ def pack(items: Iterable[tuple[bytes, bytes]], names: int, seed: int) -> Iterato
     blob, count = bytearray(), 0
     for count, (key, node) in enumerate(items, 1):  # noqa: B007
         hashed = xxhash.xxh3_64_intdigest(key, seed)
-        slot = hashed & mask
+        slot, step = hashed & mask, (hashed >> 32) | 1
         for _ in range(MAX_PROBES):
             if not offsets[slot]:
                 break
-            slot = (slot + 1) & mask
+            slot = (slot + step) & mask
         else:
             raise SnapshotError(f"more than {MAX_PROBES} names share a place in the index")
         offsets[slot], tags[slot] = len(blob) + 1, hashed >> 32

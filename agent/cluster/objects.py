@@ -417,7 +417,7 @@ def _address(text: str, field: str) -> bytes:
 def _external_name(text: str | None) -> str:
     name = (text or "").removesuffix(".").lower()
     parts = name.split(".")
-    if not name or len(name) > 253 or not all(is_label(part) for part in parts):  # noqa: PLR2004
+    if not name or len(name) > 253 or not all(is_label(part) for part in parts):
         raise _UnusableError(f"spec.externalName {(text or '')[:80]!r} is not a domain name")
     return name
 

@@ -47,6 +47,7 @@ class Store:
         self._slice_owner: dict[str, str] = {}
         self._dirty: dict[str, OwnerState] = {}
         self._dirty_namespaces: dict[str, bool] = {}
+        self._touched: dict[tuple[str, str], tuple[str, bytes | None]] = {}
 
     def _keys(self, kind: str) -> dict[str, bytes] | dict[str, str]:
         if kind == NAMESPACE:
@@ -66,6 +67,7 @@ class Store:
             if key not in self._namespaces:
                 self._mark_namespace(key)
             self._namespaces[key] = blob
+            self._touched[NAMESPACE, key] = (owner, blob)
             return True
         if kind == SERVICE:
             if self._services.get(key) == blob:
@@ -74,6 +76,7 @@ class Store:
                 return False
             self._mark(key)
             self._services[key] = blob
+            self._touched[SERVICE, key] = (owner, blob)
             return True
         return self._upsert_slice(key, owner, blob)
 
@@ -88,6 +91,7 @@ class Store:
         self._mark(owner)
         self._slices.setdefault(owner, {})[key] = blob
         self._slice_owner[key] = owner
+        self._touched[ENDPOINT_SLICE, key] = (owner, blob)
         return True
 
     def _is_full(self, held: dict[str, bytes] | dict[str, str]) -> bool:
@@ -103,18 +107,21 @@ class Store:
                 return False
             self._mark_namespace(key)
             del self._namespaces[key]
+            self._touched[NAMESPACE, key] = (key, None)
             return True
         if kind == SERVICE:
             if key not in self._services:
                 return False
             self._mark(key)
             del self._services[key]
+            self._touched[SERVICE, key] = (key, None)
             return True
         owner = self._slice_owner.get(key)
         if owner is None:
             return False
         self._mark(owner)
         del self._slice_owner[key]
+        self._touched[ENDPOINT_SLICE, key] = (owner, None)
         held = self._slices[owner]
         del held[key]
         if not held:
@@ -187,10 +194,16 @@ class Store:
         self._dirty = dict.fromkeys(self._services, ABSENT)
         self._dirty_namespaces = dict.fromkeys(self._namespaces, False)
 
+    def take_touched(self) -> list[tuple[str, str, str, bytes | None]]:
+        """Hand over the objects that changed since the last call: (kind, key, owner, blob or None)."""
+        touched, self._touched = self._touched, {}
+        return [(kind, key, owner, blob) for (kind, key), (owner, blob) in touched.items()]
+
     def forget_dirty(self) -> None:
         """Take what is held as compiled already (it was just loaded together with its answers)."""
         self._dirty.clear()
         self._dirty_namespaces.clear()
+        self._touched.clear()
 
     def objects(self) -> list[Stored]:
         """Copy out every object: Namespaces, Services, EndpointSlices."""

@@ -99,7 +99,7 @@ def _printable(octet: int) -> str:
     char = chr(octet)
     if char in {".", "\\"}:
         return "\\" + char
-    return char if 0x21 <= octet <= 0x7E else f"\\{octet:03d}"  # noqa: PLR2004
+    return char if 0x21 <= octet <= 0x7E else f"\\{octet:03d}"
 
 
 def parent(wire: bytes) -> bytes:
@@ -109,7 +109,7 @@ def parent(wire: bytes) -> bytes:
 
 def reverse(packed: bytes) -> bytes:
     """Give the reverse name of a packed address: 4 octets in in-addr.arpa, 16 in ip6.arpa (RFC 1035, 3596)."""
-    if len(packed) == 4:  # noqa: PLR2004
+    if len(packed) == 4:
         a, b, c, d = (str(octet).encode() for octet in packed)
         return b"%c%b%c%b%c%b%c%b%b" % (len(d), d, len(c), c, len(b), b, len(a), a, IN_ADDR_ARPA)
     nibbles = packed.hex()[::-1].encode()
@@ -120,9 +120,9 @@ def address_of_reverse(wire: bytes) -> bytes | None:
     """Give the packed address a complete reverse name stands for; None for any other name."""
     text = to_text(wire).removesuffix(".")
     parts = text.split(".")[:-2]
-    if wire.endswith(IN_ADDR_ARPA) and len(parts) == 4:  # noqa: PLR2004
+    if wire.endswith(IN_ADDR_ARPA) and len(parts) == 4:
         return packed(".".join(reversed(parts)))
-    if wire.endswith(IP6_ARPA) and len(parts) == 32 and all(p in _HEX and len(p) == 1 for p in parts):  # noqa: PLR2004
+    if wire.endswith(IP6_ARPA) and len(parts) == 32 and all(p in _HEX and len(p) == 1 for p in parts):
         return bytes.fromhex("".join(reversed(parts)))
     return None
 
@@ -141,15 +141,15 @@ def dashed(packed_address: bytes) -> str:
 
     A final dash is followed by a zero (fd00:: is fd00--0), as in CoreDNS.
     """
-    if len(packed_address) == 4:  # noqa: PLR2004
-        return "%d-%d-%d-%d" % tuple(packed_address)
+    if len(packed_address) == 4:
+        return "-".join(map(str, packed_address))
     text = str(ipaddress.IPv6Address(packed_address)).replace(":", "-")
     return text + "0" if text.endswith("-") else text
 
 
 def undashed(text: str) -> bytes | None:
     """Read a dashed address label back: 10-1-2-3 or fd00--1; None if it isn't one."""
-    if text.count("-") == 3 and "--" not in text:  # noqa: PLR2004
+    if text.count("-") == 3 and "--" not in text:
         address = packed(text.replace("-", "."))
         if address is not None:
             return address

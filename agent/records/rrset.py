@@ -2,7 +2,7 @@
 
 Law: an owner name is a pointer into the question, a target is written out (RFC 2782 forbids compressing SRV
 targets, and a pointer elsewhere would tie an answer to its neighbours). Sizes are bounded by
-`node.MAX_ANSWER_BYTES`: records beyond it are left out and counted by the caller.
+`node.MAX_ANSWER_BYTES`: records beyond it are left out and the RRset is flagged `CUT`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
-from agent.wire.node import MAX_ANSWER_BYTES, ROTATE, RRset
+from agent.wire.node import CUT, MAX_ANSWER_BYTES, ROTATE, RRset
 
 A = 1
 NS = 2
@@ -50,9 +50,9 @@ def address_rrsets(addresses: Iterable[bytes], ttl_s: int) -> list[RRset]:
         of_size = [address for address in distinct if len(address) == size]
         if of_size:
             fixed = b"%b%b" % (_TO_QUESTION, _FIXED.pack(rtype, 1, ttl_s, size))
-            of_size = of_size[: MAX_ANSWER_BYTES // (len(fixed) + size)]
-            answer = fixed + fixed.join(of_size)
-            out.append(RRset(rtype, ROTATE if len(of_size) > 1 else 0, len(of_size), 0, answer, b""))
+            fitting = of_size[: MAX_ANSWER_BYTES // (len(fixed) + size)]
+            flags = (ROTATE if len(fitting) > 1 else 0) | (CUT if len(fitting) < len(of_size) else 0)
+            out.append(RRset(rtype, flags, len(fitting), 0, fixed + fixed.join(fitting), b""))
     return out
 
 
@@ -63,15 +63,19 @@ def single(rtype: int, ttl_s: int, rdata: bytes) -> RRset:
 
 def ptr(targets: Sequence[bytes], ttl_s: int, rtype: int = PTR) -> RRset:
     """Make a PTR RRset of wire names."""
-    parts, total, count = [], 0, 0
-    for target in targets:
-        part = record(rtype, ttl_s, target)
+    parts, is_cut = _fitting((record(rtype, ttl_s, target) for target in targets), MAX_ANSWER_BYTES)
+    return RRset(rtype, CUT * is_cut, len(parts), 0, b"".join(parts), b"")
+
+
+def _fitting(parts: Iterable[bytes], bound_bytes: int) -> tuple[list[bytes], bool]:
+    """Take parts while they fit; tell whether any was left out."""
+    taken, total = [], 0
+    for part in parts:
         total += len(part)
-        if total > MAX_ANSWER_BYTES:
-            break
-        parts.append(part)
-        count += 1
-    return RRset(rtype, 0, count, 0, b"".join(parts), b"")
+        if total > bound_bytes:
+            return taken, True
+        taken.append(part)
+    return taken, False
 
 
 def rdatas(rrset: RRset) -> list[bytes]:
@@ -102,25 +106,12 @@ def srv(
         addresses: (label, packed address) of the additional section.
         base_at: offset in the message where `base` stands inside the question.
     """
-    fixed = _SRV
-    parts, total, count = [], 0, 0
-    for label, port in targets:
-        part = record(SRV, ttl_s, b"%b%b%b" % (fixed.pack(0, weight, port), label, base))
-        total += len(part)
-        if total > MAX_ANSWER_BYTES:
-            break
-        parts.append(part)
-        count += 1
-    base_pointer = pointer(base_at)
-    extra, extra_count = [], 0
-    for label, address in addresses:
-        part = record(_OF_SIZE[len(address)], ttl_s, address, label + base_pointer)
-        total += len(part)
-        if total > MAX_ANSWER_BYTES:
-            break
-        extra.append(part)
-        extra_count += 1
-    return RRset(SRV, 0, count, extra_count, b"".join(parts), b"".join(extra))
+    records = (record(SRV, ttl_s, _SRV.pack(0, weight, port) + label + base) for label, port in targets)
+    answer, is_cut = _fitting(records, MAX_ANSWER_BYTES)
+    below = pointer(base_at)
+    extra = (record(_OF_SIZE[len(address)], ttl_s, address, label + below) for label, address in addresses)
+    additional, _ = _fitting(extra, MAX_ANSWER_BYTES - sum(map(len, answer)))
+    return RRset(SRV, CUT * is_cut, len(answer), len(additional), b"".join(answer), b"".join(additional))
 
 
 def txt(text: str, ttl_s: int) -> RRset:

@@ -146,7 +146,7 @@ def _named_ports(entries: tuple[Entry, ...]) -> dict[tuple[str, str], None]:
         if entry.ports is seen:
             continue
         seen = entry.ports
-        found.update(dict.fromkeys((port.name, port.protocol) for port in seen if port.name and len(port.name) < 63))  # noqa: PLR2004
+        found.update(dict.fromkeys((port.name, port.protocol) for port in seen if port.name and len(port.name) < 63))
     return found
 
 

@@ -29,7 +29,7 @@ from agent.records.zone import (
     service_name,
 )
 from agent.wire import node
-from agent.wire.node import CNAME_NODE, EXPLICIT, RRset
+from agent.wire.node import CNAME_NODE, CUT, EXPLICIT, RRset
 from agent.wire.table import AnswerTable, ZoneMeta
 
 Changes = dict[bytes, bytes | None]
@@ -56,7 +56,7 @@ class Compiler:
 
     Attributes:
         changes: names put since `take_changes`, for the journal.
-        left_out: names or records that did not fit (over 255 octets, RRset over its bound).
+        left_out: names over 255 octets, and RRsets cut to their bound, since the start.
     """
 
     def __init__(self, profile: Profile, table: AnswerTable) -> None:
@@ -139,6 +139,7 @@ class Compiler:
                 self.left_out += 1
                 continue
             rrsets = rrsets_of(spec, prefix, base, self.profile)
+            self.left_out += sum(1 for each in rrsets if each.flags & CUT)
             flags = CNAME_NODE if spec.kind == "alias" and rrsets else 0
             self._put(key, number, rrsets, flags or EXPLICIT * (not rrsets))
 

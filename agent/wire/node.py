@@ -23,6 +23,8 @@ CNAME_NODE = 2
 """Node flag: the name is an alias."""
 ROTATE = 1
 """RRset flag: the answer is `ancount` records of one size, in no order that matters."""
+CUT = 2
+"""RRset flag: records were left out, the whole would not fit `MAX_ANSWER_BYTES`."""
 PRIVATE_TYPE = 65280
 """First type (RFC 6895 private use) that is bookkeeping and never answered."""
 MAX_ANSWER_BYTES = 60_000
@@ -39,7 +41,7 @@ class RRset(NamedTuple):
 
     Attributes:
         type: RR type, 0-65535.
-        flags: `ROTATE` or 0.
+        flags: `ROTATE`, `CUT`.
         ancount: records in `answer`.
         arcount: records in `additional`.
         answer: wire bytes of the answer section.

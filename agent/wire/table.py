@@ -113,7 +113,7 @@ def pack(items: Iterable[tuple[bytes, bytes]], names: int, seed: int) -> Iterato
     mask = slots - 1
     offsets, tags = array("I", bytes(slots * 4)), array("I", bytes(slots * 4))
     blob, count = bytearray(), 0
-    for count, (key, node) in enumerate(items, 1):  # noqa: B007
+    for count, (key, node) in enumerate(items, 1):
         hashed = xxhash.xxh3_64_intdigest(key, seed)
         slot, step = hashed & mask, (hashed >> 32) | 1
         for _ in range(MAX_PROBES):

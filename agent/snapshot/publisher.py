@@ -1,0 +1,369 @@
+"""From what sources say to what is answered: the one writer of store and table.
+
+Law: everything happens on the event loop's thread in slices of `SLICE_S`, so that queries are answered in between;
+a change is compiled at once, a burst is coalesced for at most `COALESCE_S`. What reaches the journal is always a
+consistent point: objects together with the names compiled from them. Order is checked when applied (outage.md
+rule 5), and objects of two clusters are never mixed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from agent.cluster.objects import KINDS, Stored
+from agent.cluster.store import OwnerState, Store
+from agent.errors import NodensError, SourceError
+from agent.records.zone import Profile
+from agent.snapshot.compiler import Changes, Compiler, zones_of
+from agent.snapshot.freshness import Freshness
+from agent.wire.table import AnswerTable
+
+SLICE_S = 0.002
+"""Longest piece of work between two looks at the sockets, seconds (one owner is never split)."""
+COALESCE_S = 0.020
+"""Longest wait of a change in a burst, seconds; the wait is as long as the last work took, so that a lone change
+waits for nothing and a flood can take half of the processor at most."""
+ROLLBACK_HOLD_S = 600.0
+"""How long lists older than what is held are refused before they count as a restored control plane, seconds."""
+MAX_QUEUED = 200_000
+"""Bound of changes that wait for their turn; beyond it the source has to deliver a full set again."""
+
+Touched = tuple[str, str, str, bytes | None]
+
+
+class Consistent(NamedTuple):
+    """One consistent step: objects changed, names compiled from them, and where the source stood."""
+
+    objects: list[Touched]
+    nodes: Changes
+    positions: dict[str, str]
+    identity: str
+
+
+class Recorder(Protocol):
+    """What keeps the steps (the persister)."""
+
+    def record(self, step: Consistent) -> None:
+        """Keep one step; returns at once."""
+
+
+class Log(Protocol):
+    """Where one line per transition goes."""
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        """Say that something happened."""
+
+
+class _Full(NamedTuple):
+    kind: str
+    objects: list[Stored]
+    position: str
+
+
+class _Some(NamedTuple):
+    kind: str
+    changes: list[tuple[str, Stored | None]]
+    position: str
+
+
+class Publisher:
+    """Implements `sources.Sink`.
+
+    Args:
+        profile: what decides the records.
+        freshness: told what the source says.
+        on_table: called with a new table when one takes the place of the old.
+        on_transition: called with a word and fields, once per transition.
+        needs_namespace: see `Store`.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        freshness: Freshness,
+        on_table: Callable[[AnswerTable], None],
+        on_transition: Log,
+        *,
+        needs_namespace: bool = False,
+    ) -> None:
+        self.profile = profile
+        self.freshness = freshness
+        self.store = Store(needs_namespace=needs_namespace)
+        self.table = AnswerTable(zones_of(profile))
+        self.compiler = Compiler(profile, self.table)
+        self.positions: dict[str, str] = {}
+        self.identity = ""
+        self.epoch = 0
+        self.recorder: Recorder | None = None
+        self.skipped_by_kind: dict[str, int] = dict.fromkeys(KINDS, 0)
+        self.skipped_names: deque[tuple[str, str, str]] = deque(maxlen=100)
+        self.requests: dict[tuple[str, int], int] = {}
+        self.request_bytes = 0
+        self.refused = 0
+        self.changes_applied = 0
+        self.owners_compiled = 0
+        self.compile_failures = 0
+        self._on_table = on_table
+        self._log = on_transition
+        self._queue: deque[_Full | _Some] = deque()
+        self._queued = 0
+        self._step: Iterator[int] | None = None
+        self._after_step: _Full | _Some | None = None
+        self._scheduled = False
+        self._not_before_s = 0.0
+        self._worked_s = 0.0
+        self._foreign: dict[str, _Full] | None = None
+        self._older_since_s: float | None = None
+        self._follow_when_idle = False
+        self._idle_waiters: list[asyncio.Future[None]] = []
+
+    # What sources say -------------------------------------------------------------------------------------------
+
+    def identify(self, cluster_id: str) -> None:
+        """See `Sink.identify`. Another cluster than before: nothing of the old one may be resumed or mixed in."""
+        if cluster_id and self.identity and cluster_id != self.identity:
+            self._log("cluster_changed", before=self.identity, now=cluster_id)
+            self._foreign = {}
+            self.positions.clear()
+        if cluster_id:
+            self.identity = cluster_id
+
+    def replace(self, kind: str, objects: list[Stored], position: str) -> bool:
+        """See `Sink.replace`."""
+        full = _Full(kind, objects, position)
+        if self._foreign is not None:
+            self._foreign[kind] = full
+            if len(self._foreign) < len(KINDS):
+                return True
+            ready, self._foreign = self._foreign, None
+            self.epoch += 1
+            for each in KINDS:
+                self._enqueue(ready[each], len(ready[each].objects))
+            return True
+        if self._is_older(kind, position):
+            self.refused += 1
+            return False
+        self._enqueue(full, len(objects))
+        return True
+
+    def _is_older(self, kind: str, position: str) -> bool:
+        held = self.positions.get(kind, "")
+        if not (held.isdigit() and position.isdigit()) or int(position) >= int(held):
+            self._older_since_s = None
+            return False
+        now_s = asyncio.get_running_loop().time()
+        if self._older_since_s is None:
+            self._older_since_s = now_s
+            self._log("older_list_refused", kind=kind, held=held, offered=position)
+        if now_s - self._older_since_s < ROLLBACK_HOLD_S:
+            return True
+        self._log("older_list_accepted", kind=kind, held=held, offered=position, refused_for_s=ROLLBACK_HOLD_S)
+        self.epoch += 1
+        self.positions.clear()
+        self._older_since_s = None
+        return False
+
+    def apply(self, kind: str, changes: list[tuple[str, Stored | None]], position: str) -> None:
+        """See `Sink.apply`.
+
+        Raises:
+            SourceError: too much is waiting already; deliver a full set again.
+        """
+        if self._foreign is not None:
+            raise SourceError(f"changes of {kind} before the full set of another cluster is complete")
+        if self._queued + len(changes) > MAX_QUEUED:
+            raise SourceError(f"more than {MAX_QUEUED} changes are waiting to be applied")
+        self._enqueue(_Some(kind, changes, position), len(changes))
+
+    def confirm(self, kind: str, position: str) -> None:
+        """See `Sink.confirm`."""
+        self.freshness.confirmed(asyncio.get_running_loop().time())
+        if self._queue or self._step is not None:
+            self._enqueue(_Some(kind, [], position), 0)
+        else:
+            self.positions[kind] = position
+
+    def skipped(self, kind: str, name: str, reason: str) -> None:
+        """See `Sink.skipped`."""
+        self.skipped_by_kind[kind] = self.skipped_by_kind.get(kind, 0) + 1
+        self.skipped_names.append((kind, name, reason))
+        self._log("object_skipped", kind=kind, name=name, reason=reason)
+
+    def connected(self) -> None:
+        """See `Sink.connected`; takes effect when all that was said before is compiled."""
+        self._follow_when_idle = True
+        self._schedule()
+
+    def lost(self, reason: str) -> None:
+        """See `Sink.lost`."""
+        self._follow_when_idle = False
+        if self.freshness.lose(reason):
+            self._log("source_lost", reason=reason)
+
+    def requested(self, verb: str, code: int, size_bytes: int) -> None:
+        """See `Sink.requested`."""
+        self.requests[verb, code] = self.requests.get((verb, code), 0) + 1
+        self.request_bytes += size_bytes
+
+    # The pump ---------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, item: _Full | _Some, size: int) -> None:
+        self._queue.append(item)
+        self._queued += size
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._scheduled:
+            return
+        self._scheduled = True
+        loop = asyncio.get_running_loop()
+        wait_s = self._not_before_s - loop.time()
+        if wait_s <= 0:
+            loop.call_soon(self._pump)
+        else:
+            loop.call_later(wait_s, self._pump)
+
+    def _pump(self) -> None:
+        loop = asyncio.get_running_loop()
+        started_s = now_s = loop.time()
+        is_done = False
+        try:
+            while now_s < started_s + SLICE_S and not is_done:
+                is_done = not self._work()
+                now_s = loop.time()
+        finally:
+            self._worked_s += now_s - started_s
+            if not is_done:
+                loop.call_soon(self._pump)
+        if is_done:
+            self._scheduled = False
+            self._not_before_s = now_s + min(COALESCE_S, self._worked_s)
+            self._worked_s = 0.0
+            self._settled()
+
+    def _settled(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._record()
+        if self._follow_when_idle:
+            self._follow_when_idle = False
+            if self.freshness.follow(loop.time()):
+                self._log("source_following", identity=self.identity)
+        waiters, self._idle_waiters = self._idle_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _work(self) -> bool:
+        """Do one bounded piece of work; False when there is none left."""
+        if self._step is not None:
+            self._advance(self._step)
+            return True
+        if self._queue:
+            self._begin(self._queue.popleft())
+            return True
+        namespace = self.store.take_dirty_namespace()
+        if namespace is not None:
+            self.compiler.namespace(namespace[0], exists=namespace[1])
+            return True
+        dirty = self.store.take_dirty()
+        if dirty is not None:
+            self._compile(*dirty)
+            return True
+        return False
+
+    def _compile(self, owner: str, before: OwnerState, after: OwnerState) -> None:
+        try:
+            self.compiler.owner(owner, before, after)
+            self.owners_compiled += 1
+        except (NodensError, msgspec.DecodeError, struct.error, ValueError) as error:
+            # Names already put stay, the rest keeps its last state; the next change of the owner tries again.
+            self.compile_failures += 1
+            self._log("compile_failed", owner=owner, reason=repr(error))
+
+    def _advance(self, step: Iterator[int]) -> None:
+        try:
+            next(step)
+        except StopIteration:
+            self._step = None
+            if self._after_step is not None:
+                self.positions[self._after_step.kind] = self._after_step.position
+                self._after_step = None
+
+    def _begin(self, item: _Full | _Some) -> None:
+        self._after_step = item
+        if isinstance(item, _Full):
+            self._queued -= len(item.objects)
+            self._step = self.store.replace(item.kind, item.objects)
+        else:
+            self._queued -= len(item.changes)
+            self._step = self._apply(item)
+
+    def _apply(self, item: _Some) -> Iterator[int]:
+        for at, (key, stored) in enumerate(item.changes):
+            if stored is not None:
+                self.changes_applied += self.store.upsert(stored)
+            else:
+                self.changes_applied += self.store.delete(item.kind, key)
+            if at % 256 == 255:
+                yield at
+
+    def _record(self) -> None:
+        nodes, objects = self.compiler.take_changes(), self.store.take_touched()
+        if self.recorder is not None and self._foreign is None:
+            self.recorder.record(Consistent(objects, nodes, dict(self.positions), self.identity))
+
+    async def idle(self) -> None:
+        """Wait for a consistent point: nothing queued, nothing dirty."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._idle_waiters.append(waiter)
+        self._schedule()
+        await waiter
+
+    # Restore and recompile ----------------------------------------------------------------------------------------
+
+    def adopt(self, table: AnswerTable, positions: dict[str, str], identity: str, epoch: int) -> None:
+        """Answer from a table that was read from disk; its objects follow by `load`."""
+        self.table = table
+        self.compiler = Compiler(self.profile, table)
+        self.positions, self.identity, self.epoch = dict(positions), identity, epoch
+        self._on_table(table)
+
+    async def load(self, objects: Iterable[Stored | Touched], *, compiled: bool) -> None:
+        """Fill the store from disk.
+
+        Args:
+            objects: Stored, or journal rows (kind, key, owner, blob or None for gone), in order.
+            compiled: the table was made from exactly these objects; otherwise they stay dirty and are compiled.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + SLICE_S
+        for at, (kind, key, owner, blob) in enumerate(objects):
+            if blob is None:
+                self.store.delete(kind, key)
+            else:
+                self.store.upsert(Stored(kind, key, owner, blob))
+            if not at % 64 and loop.time() >= deadline_s:
+                await asyncio.sleep(0)
+                deadline_s = loop.time() + SLICE_S
+        if compiled:
+            self.store.forget_dirty()
+        else:
+            self.compiler.declare_zones()
+            await self.idle()
+
+    async def recompile(self, profile: Profile) -> None:
+        """Compile everything anew under another profile; the old table answers until the new one is whole."""
+        await self.idle()
+        self.profile = profile
+        self.table = AnswerTable(zones_of(profile))
+        self.compiler = Compiler(profile, self.table)
+        self.compiler.declare_zones()
+        self.store.mark_all()
+        await self.idle()
+        self._on_table(self.table)

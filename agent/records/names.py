@@ -17,6 +17,7 @@ MAX_LABEL_BYTES = 63
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _ESCAPE = re.compile(rb"\\(?:(\d{3})|(.))", re.ASCII | re.DOTALL)
 _HEX = "0123456789abcdef"
+_OCTETS = tuple(b"%c%d" % (len(str(octet)), octet) for octet in range(256))
 IN_ADDR_ARPA = b"\x07in-addr\x04arpa\x00"
 IP6_ARPA = b"\x03ip6\x04arpa\x00"
 
@@ -110,8 +111,8 @@ def parent(wire: bytes) -> bytes:
 def reverse(packed: bytes) -> bytes:
     """Give the reverse name of a packed address: 4 octets in in-addr.arpa, 16 in ip6.arpa (RFC 1035, 3596)."""
     if len(packed) == 4:
-        a, b, c, d = (str(octet).encode() for octet in packed)
-        return b"%c%b%c%b%c%b%c%b%b" % (len(d), d, len(c), c, len(b), b, len(a), a, IN_ADDR_ARPA)
+        a, b, c, d = packed
+        return _OCTETS[d] + _OCTETS[c] + _OCTETS[b] + _OCTETS[a] + IN_ADDR_ARPA
     nibbles = packed.hex()[::-1].encode()
     return b"".join(b"\x01%c" % nibble for nibble in nibbles) + IP6_ARPA
 

@@ -34,7 +34,7 @@ _OF_SIZE = {4: A, 16: AAAA}
 
 def record(rtype: int, ttl_s: int, rdata: bytes, owner: bytes = _TO_QUESTION) -> bytes:
     """Lay out one record of class IN; the owner is a pointer to the question name unless given."""
-    return b"%b%b%b" % (owner, _FIXED.pack(rtype, 1, ttl_s, len(rdata)), rdata)
+    return owner + _FIXED.pack(rtype, 1, ttl_s, len(rdata)) + rdata
 
 
 def pointer(offset: int) -> bytes:
@@ -46,6 +46,8 @@ def address_rrsets(addresses: Iterable[bytes], ttl_s: int) -> list[RRset]:
     """Make the A and AAAA RRsets of packed addresses, duplicates once, in the order given."""
     out = []
     distinct = list(dict.fromkeys(addresses))
+    if len(distinct) == 1:
+        return [single(_OF_SIZE[len(distinct[0])], ttl_s, distinct[0])]
     for size, rtype in _OF_SIZE.items():
         of_size = [address for address in distinct if len(address) == size]
         if of_size:

@@ -146,6 +146,10 @@ class Compiler:
     def _reverse(self, address: bytes, less: list[bytes], more: list[bytes]) -> None:
         key = reverse(address)
         held = self.table.find(key)
+        if held is None and len(more) == 1 and len(more[0]) <= MAX_NAME_BYTES:
+            # By far the most common case: the only Service with this address.
+            self._put(key, self._number_of_reverse[len(address)], (rrset.ptr(more, self.profile.ttl_s),))
+            return
         targets: set[bytes] = set()
         if held is not None:
             known = node.rrset(held, rrset.CONTRIBUTED_PTR) or node.rrset(held, rrset.PTR)

@@ -32,6 +32,7 @@ MAX_ANSWER_BYTES = 60_000
 
 _HEAD = struct.Struct("<BBHI")
 _ENTRY = struct.Struct("<HHHHII")
+_ONE = struct.Struct("<BBHIHHHHII")
 HEAD_BYTES = _HEAD.size
 ENTRY_BYTES = _ENTRY.size
 
@@ -58,6 +59,11 @@ class RRset(NamedTuple):
 
 def encode(*, flags: int = 0, zone: int = 0, children: int = 0, rrsets: tuple[RRset, ...] = ()) -> bytes:
     """Lay out a node."""
+    if len(rrsets) == 1:
+        # Nine names of ten hold one RRset.
+        rtype, rrset_flags, ancount, arcount, answer, additional = rrsets[0]
+        sizes = (len(answer), len(additional))
+        return _ONE.pack(flags, 1, zone, children, rtype, rrset_flags, ancount, arcount, *sizes) + answer + additional
     parts = [_HEAD.pack(flags, len(rrsets), zone, children)]
     parts += [_ENTRY.pack(r.type, r.flags, r.ancount, r.arcount, len(r.answer), len(r.additional)) for r in rrsets]
     for r in rrsets:

@@ -1,0 +1,232 @@
+"""Prometheus metrics, made from a status when they are asked for.
+
+Law: no counter object of prometheus_client is ever touched on the way of a query: plain integers are counted, and this
+collector turns them into families at scrape time. No query name is ever a label. This module alone imports
+prometheus_client, and is itself imported with the first scrape.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+
+from agent.observe.status import Durations, Status
+
+RCODES = ("NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED", "FORMERR", "NOTIMP")
+FRESHNESS = ("fresh", "stale", "override")
+Families = Iterator[Metric]
+
+
+class Metrics:
+    """Renders statuses in the format a scraper asks for.
+
+    Args:
+        coredns_names: tells whether CoreDNS's names are wanted too; asked at each scrape, so a reload can change it.
+    """
+
+    def __init__(self, coredns_names: Callable[[], bool]) -> None:
+        self._coredns_names = coredns_names
+        self._status = Status()
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        self._turn = threading.Lock()
+
+    def render(self, status: Status, accept: str) -> tuple[str, bytes]:
+        """Give content type and body; called on a thread, for it reads /proc.
+
+        Args:
+            status: read on the loop just before.
+            accept: the request's Accept header.
+        """
+        encode, content_type = choose_encoder(accept)
+        with self._turn:
+            self._status = status
+            return content_type, encode(self._registry)
+
+    def collect(self) -> Families:
+        """Give every family (called by the registry)."""
+        status = self._status
+        yield from _snapshot(status)
+        yield from _source(status)
+        yield from _traffic(status)
+        yield from _process(status)
+        if self._coredns_names():
+            yield from _coredns(status)
+
+    def describe(self) -> Families:
+        """Give no family in advance: the registry need not call `collect` to register this."""
+        return iter(())
+
+
+def _snapshot(status: Status) -> Families:
+    held = status.snapshot
+    if status.state != "not_ready":
+        yield _gauge(
+            "nodens_snapshot_age_seconds",
+            "Time since the source last confirmed the served snapshot. Grows while the source is lost; answers go on.",
+            status.age_s,
+        )
+    yield _gauge("nodens_snapshot_records", "Names in the answer table.", held.records)
+    yield _gauge(
+        "nodens_snapshot_generation",
+        "Number of the served snapshot, also the SOA serial. Nodes of one cluster need not agree on it.",
+        held.generation,
+    )
+    yield _gauges("nodens_objects", "Kubernetes objects held.", "kind", held.objects)
+    yield _counters(
+        "nodens_objects_skipped_total",
+        "Objects that could not be used (blank or ill-typed fields); the others apply. /status names the last ones.",
+        "kind",
+        held.skipped_total,
+    )
+    yield _gauge(
+        "nodens_journal_bytes", "Size of the journal of changes since the newest generation file.", held.journal_bytes
+    )
+    yield _gauge("nodens_snapshot_disk_bytes", "Size of the newest generation file.", held.disk_bytes)
+    yield _counter("nodens_generation_writes_total", "Generation files written.", held.generation_writes)
+    yield _counter(
+        "nodens_persist_failures_total",
+        "Writes to the state directory that failed. Answering goes on, but a restart would come back with older state.",
+        held.persist_failures,
+    )
+
+
+def _source(status: Status) -> Families:
+    source = status.source
+    yield _gauge(
+        "nodens_source_connected",
+        "1 while the source is being followed, 0 while the last good state answers without it.",
+        int(source.connected),
+    )
+    yield _gauge(
+        "nodens_source_last_success_timestamp_seconds",
+        "Unix time at which the source last confirmed the state; 0 if it never did.",
+        source.last_success_unix_s,
+    )
+    requests = CounterMetricFamily(
+        "nodens_api_requests",
+        "Requests to the Kubernetes API servers by verb (list, watch) and HTTP status; code 0 means no answer came.",
+        labels=("verb", "code"),
+    )
+    for verb, by_code in source.api_requests.items():
+        for code, count in by_code.items():
+            requests.add_metric((verb, code), count)
+    yield requests
+    yield _counter("nodens_api_received_bytes_total", "Bytes received from the API servers.", source.api_bytes)
+
+
+def _traffic(status: Status) -> Families:
+    traffic = status.traffic
+    yield _counters("nodens_queries_total", "Queries received.", "proto", {"udp": 0, "tcp": 0, **traffic.queries})
+    yield _counters(
+        "nodens_responses_total",
+        "Responses sent, by rcode.",
+        "rcode",
+        {**dict.fromkeys(RCODES, 0), **traffic.responses},
+    )
+    yield _counters(
+        "nodens_answers_total",
+        "Answers for own zones: fresh; stale, given from the last good state while the source is lost; override.",
+        "freshness",
+        {**dict.fromkeys(FRESHNESS, 0), **traffic.answers},
+    )
+    yield _counters(
+        "nodens_dropped_total",
+        "Packets and connections that got no answer because they were malformed, not allowed or over a bound.",
+        "reason",
+        traffic.dropped,
+    )
+    yield _counter(
+        "nodens_truncated_total", "Answers sent truncated (TC=1): the client asks again over TCP.", traffic.truncated
+    )
+    yield _gauge("nodens_tcp_connections", "Open DNS connections over TCP.", traffic.tcp_connections)
+    if traffic.durations.bounds_s:
+        yield _histogram(
+            "nodens_request_duration_seconds", "Time from reading a query to writing its response.", traffic.durations
+        )
+
+
+def _process(status: Status) -> Families:
+    process = status.process
+    yield _gauge(
+        "nodens_ready", "1 when queries may be sent here (/readyz); does not depend on the source.", int(status.ready)
+    )
+    yield _gauge(
+        "nodens_event_loop_lag_seconds",
+        "Worst delay of the event loop in the last 15 to 30 seconds.",
+        process.loop_lag_s,
+    )
+    yield _counters(
+        "nodens_task_failures_total",
+        "Times a task that runs for ever ended and was started again. Any growth is a bug or a sick node.",
+        "task",
+        process.task_failures,
+    )
+    yield _counters(
+        "nodens_reloads_total",
+        "Reloads by SIGHUP: applied, or refused with everything kept as it was.",
+        "result",
+        {"applied": process.reloads_applied, "refused": process.reloads_refused},
+    )
+    yield _counter(
+        "nodens_log_lines_dropped_total", "Log lines lost because stderr was stuck.", process.log_lines_dropped
+    )
+    build = GaugeMetricFamily(
+        "nodens_build_info",
+        "Always 1; the version, and which implementation answers queries: python or compiled.",
+        labels=("version", "wire"),
+    )
+    build.add_metric((process.version, process.wire), 1)
+    yield build
+
+
+def _coredns(status: Status) -> Families:
+    """What CoreDNS has under CoreDNS's names, so that dashboards made for it go on working."""
+    traffic = status.traffic
+    yield _counters(
+        "coredns_dns_requests_total", "Queries received (same as nodens_queries_total).", "proto", traffic.queries
+    )
+    yield _counters(
+        "coredns_dns_responses_total", "Responses sent (same as nodens_responses_total).", "rcode", traffic.responses
+    )
+    if traffic.durations.bounds_s:
+        yield _histogram(
+            "coredns_dns_request_duration_seconds",
+            "Time to answer a query (same as nodens_request_duration_seconds).",
+            traffic.durations,
+        )
+
+
+def _gauge(name: str, words: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, words, value=value)
+
+
+def _counter(name: str, words: str, value: float) -> Metric:
+    return CounterMetricFamily(name.removesuffix("_total"), words, value=value)
+
+
+def _gauges(name: str, words: str, label: str, values: Mapping[str, float]) -> Metric:
+    return _labelled(GaugeMetricFamily(name, words, labels=(label,)), values.items())
+
+
+def _counters(name: str, words: str, label: str, values: Mapping[str, float]) -> Metric:
+    return _labelled(CounterMetricFamily(name.removesuffix("_total"), words, labels=(label,)), values.items())
+
+
+def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: Iterable[tuple[str, float]]) -> Metric:
+    for label, value in values:
+        family.add_metric((label,), value)
+    return family
+
+
+def _histogram(name: str, words: str, durations: Durations) -> Metric:
+    total, buckets = 0, []
+    for bound_s, count in zip((*durations.bounds_s, float("inf")), durations.counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound_s == float("inf") else repr(bound_s), total))
+    return HistogramMetricFamily(name, words, buckets=buckets, sum_value=durations.sum_s)

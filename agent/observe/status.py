@@ -1,0 +1,177 @@
+"""What the agent knows of itself: one struct behind /status, /metrics, the page and `nodens status`.
+
+Law: numbers and words only, read from plain counters when asked; nothing here is worked out on the way of a query.
+The JSON shape is stable: fields are added, never renamed or taken away; `schema` counts up if that must ever break.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+SCHEMA = 1
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """Where cluster state comes from.
+
+    Attributes:
+        name: `kubernetes` or `file`.
+        connected: it is being followed right now.
+        note: its state for people.
+        cluster: identity of the cluster, empty while unknown.
+        last_success_unix_s: wall time at which it last confirmed the state; 0 if it never did.
+        last_error: last trouble in words, empty if there was none.
+        last_error_unix_s: when.
+        api_requests_last_hour: requests to the API servers.
+        api_requests: verb → code → count since the start (code "0": no answer).
+        api_bytes: bytes received from the API servers.
+    """
+
+    name: str = ""
+    connected: bool = False
+    note: str = ""
+    cluster: str = ""
+    last_success_unix_s: float = 0.0
+    last_error: str = ""
+    last_error_unix_s: float = 0.0
+    api_requests_last_hour: int = 0
+    api_requests: dict[str, dict[str, int]] = {}
+    api_bytes: int = 0
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """An object that could not be used."""
+
+    kind: str
+    name: str
+    reason: str
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served and what is on disk.
+
+    Attributes:
+        generation: number of the snapshot, also the SOA serial.
+        records: names in the answer table.
+        objects: kind → objects held.
+        skipped_total: kind → objects that could not be used, since the start.
+        skipped: the last of them.
+        disk_bytes: size of the newest generation.
+        journal_bytes: size of its journal.
+        generation_writes, persist_failures: counted since the start.
+        written_unix_s: when the newest generation was written; 0 if none was.
+        persist_error: last trouble with the disk in words.
+        refused: files that were not used at the start, and why.
+    """
+
+    generation: int = 0
+    records: int = 0
+    objects: dict[str, int] = {}
+    skipped_total: dict[str, int] = {}
+    skipped: tuple[Skipped, ...] = ()
+    disk_bytes: int = 0
+    journal_bytes: int = 0
+    generation_writes: int = 0
+    persist_failures: int = 0
+    written_unix_s: float = 0.0
+    persist_error: str = ""
+    refused: tuple[str, ...] = ()
+
+
+class Durations(msgspec.Struct, frozen=True, kw_only=True):
+    """A histogram: upper bounds in seconds, queries in each (one more for the rest), sum of seconds."""
+
+    bounds_s: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+    sum_s: float = 0.0
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """Queries and answers since the start.
+
+    Attributes:
+        queries: `udp`, `tcp` → queries.
+        responses: rcode → responses.
+        answers: `fresh`, `stale`, `override` → answers for own zones.
+        dropped: reason → packets without an answer.
+        queries_per_s: rate over the last ten seconds.
+        tcp_connections: open now.
+        durations: seconds from reading a query to writing its answer.
+        truncated: answers that did not fit.
+    """
+
+    queries: dict[str, int] = {}
+    responses: dict[str, int] = {}
+    answers: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+    queries_per_s: float = 0.0
+    tcp_connections: int = 0
+    durations: Durations = Durations()
+    truncated: int = 0
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """The process itself.
+
+    Attributes:
+        version: of nodens.
+        wire: which implementation answers, `python` or `compiled`.
+        identity: what NSID and id.server say.
+        pid, started_unix_s, uptime_s: of the process.
+        listen: where DNS is served.
+        zones: own zones.
+        loop_lag_s: worst delay of the event loop in the last half minute or so.
+        task_failures: task → how often it failed and was started again.
+        reloads_applied, reloads_refused: SIGHUPs.
+        log_lines_dropped, log_lines_held: lines lost because stderr was stuck; repeated ones held back.
+    """
+
+    version: str = ""
+    wire: str = ""
+    identity: str = ""
+    pid: int = 0
+    started_unix_s: float = 0.0
+    uptime_s: float = 0.0
+    listen: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    loop_lag_s: float = 0.0
+    task_failures: dict[str, int] = {}
+    reloads_applied: int = 0
+    reloads_refused: int = 0
+    log_lines_dropped: int = 0
+    log_lines_held: int = 0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything.
+
+    Attributes:
+        state: `fresh`, `stale`, `expired` or `not_ready` (dns.md section 2).
+        age_s: seconds since the source last confirmed what is served.
+        ready: queries may be sent here.
+        not_ready: guard → reason.
+    """
+
+    schema: int = SCHEMA
+    state: str = "not_ready"
+    age_s: float = 0.0
+    ready: bool = False
+    not_ready: dict[str, str] = {}
+    source: Source = Source()
+    snapshot: Snapshot = Snapshot()
+    traffic: Traffic = Traffic()
+    process: Process = Process()
+
+
+def encode(status: Status) -> bytes:
+    """Write a status as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n"
+
+
+def decode(body: bytes) -> Status:
+    """Read a status; unknown fields of a newer agent are left out.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return msgspec.json.decode(body, type=Status)

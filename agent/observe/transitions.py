@@ -1,0 +1,45 @@
+"""Events of the rooms in words: one line per transition.
+
+Law: rooms say a word and fields, this table says the level and the sentence. A word that it doesn't know is still
+written, with its fields.
+"""
+
+from __future__ import annotations
+
+import logging
+
+log = logging.getLogger("agent.state")
+
+SENTENCES: dict[str, tuple[int, str]] = {
+    "source_following": (logging.INFO, "source is being followed: answers are fresh"),
+    "source_lost": (logging.WARNING, "source lost: the last good state goes on answering"),
+    "cluster_changed": (
+        logging.WARNING,
+        "source speaks for another cluster: its full set is awaited",
+    ),
+    "older_list_refused": (logging.WARNING, "a list older than what is held was refused"),
+    "older_list_accepted": (logging.WARNING, "older lists for so long mean a restored control plane: taken"),
+    "object_skipped": (logging.WARNING, "an object was skipped, the others apply"),
+    "compile_failed": (logging.ERROR, "records of a Service could not be made, its last ones stay"),
+    "posture": (logging.INFO, "state of the answers changed"),
+    "restored": (logging.INFO, "snapshot restored from disk"),
+    "restore_refused": (logging.ERROR, "a file of the state directory can't be used, an older one is tried"),
+    "nothing_restored": (logging.WARNING, "nothing to restore: SERVFAIL until the source has been read once"),
+    "persist_failed": (logging.ERROR, "the snapshot can't be written; answering goes on"),
+    "persist_recovered": (logging.INFO, "the snapshot is written again"),
+}
+
+
+def transition(event: str, /, **fields: object) -> None:
+    """Write one transition.
+
+    Args:
+        event: a word, such as `source_lost`.
+        fields: what a person wants to know with it.
+    """
+    level, sentence = SENTENCES.get(event, (logging.INFO, event.replace("_", " ")))
+    log.log(level, sentence, extra={f"{key}_" if key in _TAKEN else key: value for key, value in fields.items()})
+
+
+_TAKEN = frozenset((*logging.makeLogRecord({}).__dict__, "message", "asctime"))
+"""Names that a log record has itself; a field of such a name gets an underscore (`name` → `name_`)."""

@@ -1,0 +1,48 @@
+"""Numbers and states as people read them.
+
+Law: pure text; the same words on the page and in `nodens status`.
+"""
+
+from __future__ import annotations
+
+from agent.observe.status import Status
+
+
+def age(seconds: float) -> str:
+    """Write a time span with its two largest units: 1843 → `30m 43s`."""
+    left_s = max(0, int(seconds))
+    parts: list[str] = []
+    for word, unit_s in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        amount_of, left_s = divmod(left_s, unit_s)
+        if amount_of or (word == "s" and not parts):
+            parts.append(f"{amount_of}{word}")
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
+def count(number: float) -> str:
+    """Write a number with thousands set apart: `12,345`."""
+    return f"{number:,.0f}"
+
+
+def amount(size_bytes: int) -> str:
+    """Write a size: 1536 → `1.5 KiB`."""
+    for word, unit in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f} {word}"
+    return f"{size_bytes} B"
+
+
+def state_in_words(status: Status) -> tuple[str, str]:
+    """Give a headline and what it means for queries."""
+    old = age(status.age_s)
+    if status.state == "fresh" and status.source.connected:
+        return "Fresh", "The source is being followed; answers are up to date."
+    if status.state == "fresh":
+        return "Fresh, source lost", f"Answering from the snapshot; the source last confirmed it {old} ago."
+    if status.state == "stale":
+        return f"Stale for {old}", "The source is lost. The last good state goes on answering, marked as stale (EDE 3)."
+    if status.state == "expired":
+        return f"Expired, {old} old", "Older than max_stale: own names are answered SERVFAIL."
+    return "Not ready", "No valid snapshot yet: own names are answered SERVFAIL (EDE 14) until the source is read once."

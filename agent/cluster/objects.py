@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from agent.cluster import shapes
 from agent.cluster.selection import EVERYTHING, Selection
 from agent.errors import SourceError
 from agent.records.names import is_label, packed
@@ -122,99 +123,16 @@ class Event(NamedTuple):
     message: str = ""
 
 
-class _Meta(msgspec.Struct):
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resourceVersion: str = ""
-    labels: dict[str, str] | None = None
-
-
-class _NamedOnly(msgspec.Struct):
-    kind: str = ""
-    metadata: _Meta = msgspec.field(default_factory=_Meta)
-
-
-class _ServicePort(msgspec.Struct):
-    port: int
-    name: str | None = None
-    protocol: str | None = None
-
-
-class _ServiceSpec(msgspec.Struct):
-    type: str | None = None
-    clusterIP: str | None = None
-    clusterIPs: list[str] | None = None
-    externalName: str | None = None
-    ports: list[_ServicePort] | None = None
-
-
-class _Service(msgspec.Struct):
-    metadata: _Meta
-    spec: _ServiceSpec
-
-
-class _SlicePort(msgspec.Struct):
-    name: str | None = None
-    port: int | None = None
-    protocol: str | None = None
-
-
-class _Conditions(msgspec.Struct):
-    ready: bool | None = None
-
-
-class _Target(msgspec.Struct):
-    kind: str | None = None
-    name: str | None = None
-
-
-class _Endpoint(msgspec.Struct):
-    addresses: list[str]
-    conditions: _Conditions | None = None
-    hostname: str | None = None
-    targetRef: _Target | None = None
-
-
-class _Slice(msgspec.Struct):
-    metadata: _Meta
-    addressType: str
-    endpoints: list[_Endpoint] | None = None
-    ports: list[_SlicePort] | None = None
-
-
-class _Namespace(msgspec.Struct):
-    metadata: _Meta
-
-
-class _ListMeta(msgspec.Struct):
-    resourceVersion: str = ""
-    remainingItemCount: int | None = None
-    continue_: str | None = msgspec.field(default=None, name="continue")
-
-
-class _List(msgspec.Struct):
-    items: list[msgspec.Raw] | None
-    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
-
-
-class _Status(msgspec.Struct):
-    code: int = 0
-    message: str = ""
-    reason: str = ""
-
-
-class _Event(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-_SHAPES: dict[str, Any] = {NAMESPACE: _Namespace, SERVICE: _Service, ENDPOINT_SLICE: _Slice}
+_SHAPES: dict[str, Any] = {
+    NAMESPACE: shapes.NamespaceShape,
+    SERVICE: shapes.ServiceShape,
+    ENDPOINT_SLICE: shapes.SliceShape,
+}
 _DECODERS = {kind: msgspec.json.Decoder(shape) for kind, shape in _SHAPES.items()}
-_NAMED_ONLY = msgspec.json.Decoder(_NamedOnly)
-_LIST = msgspec.json.Decoder(_List)
-_EVENT = msgspec.json.Decoder(_Event)
-_STATUS = msgspec.json.Decoder(_Status)
+_NAMED_ONLY = msgspec.json.Decoder(shapes.NamedOnly)
+_LIST = msgspec.json.Decoder(shapes.ListShape)
+_EVENT = msgspec.json.Decoder(shapes.EventShape)
+_STATUS = msgspec.json.Decoder(shapes.StatusShape)
 _PACK = msgspec.msgpack.Encoder()
 _UNPACKERS: dict[str, Any] = {
     NAMESPACE: msgspec.msgpack.Decoder(Namespace),
@@ -324,12 +242,12 @@ def _decode(kind: str, raw: msgspec.Raw, selection: Selection) -> Stored | Skipp
         return Skipped(kind, name or "?", str(error))
 
 
-def _key(kind: str, meta: _Meta) -> str:
+def _key(kind: str, meta: shapes.Meta) -> str:
     return meta.name if kind == NAMESPACE else f"{meta.namespace}/{meta.name}"
 
 
 def _trim(kind: str, shape: Any, selection: Selection) -> Stored | None:
-    meta: _Meta = shape.metadata
+    meta: shapes.Meta = shape.metadata
     if not meta.name:
         raise _UnusableError("metadata.name is missing")
     if kind == NAMESPACE:
@@ -342,14 +260,14 @@ def _trim(kind: str, shape: Any, selection: Selection) -> Stored | None:
     return _trim_service(meta, shape) if kind == SERVICE else _trim_slice(meta, shape)
 
 
-def _trim_namespace(meta: _Meta, selection: Selection) -> Stored | None:
+def _trim_namespace(meta: shapes.Meta, selection: Selection) -> Stored | None:
     _require_label(meta.name, "metadata.name")
     if not selection.takes_namespace(meta.name, meta.labels or {}):
         return None
     return Stored(NAMESPACE, meta.name, meta.name, _PACK.encode(Namespace(meta.name, meta.uid)))
 
 
-def _trim_service(meta: _Meta, shape: _Service) -> Stored:
+def _trim_service(meta: shapes.Meta, shape: shapes.ServiceShape) -> Stored:
     _require_label(meta.name, "metadata.name")
     spec = shape.spec
     addresses: tuple[bytes, ...] = ()
@@ -371,7 +289,7 @@ def _trim_service(meta: _Meta, shape: _Service) -> Stored:
     return Stored(SERVICE, key, key, _PACK.encode(service))
 
 
-def _trim_slice(meta: _Meta, shape: _Slice) -> Stored | None:
+def _trim_slice(meta: shapes.Meta, shape: shapes.SliceShape) -> Stored | None:
     service = (meta.labels or {}).get(SERVICE_NAME_LABEL, "")
     if not service or shape.addressType == "FQDN":
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from agent.cluster.objects import ENDPOINT_SLICE, NAMESPACE, SERVICE, Stored, unpack_slice
+from agent.cluster.objects import ENDPOINT_SLICE, NAMESPACE, SERVICE, Stored
 
 MAX_OBJECTS = 2_000_000
 """Bound of each kind; objects beyond it are refused and counted."""
@@ -189,11 +189,6 @@ class Store:
                 return owner, before, after
         return None
 
-    def mark_all(self) -> None:
-        """Forget what was compiled: every owner and namespace is dirty, as if nothing had been before."""
-        self._dirty = dict.fromkeys(self._services, ABSENT)
-        self._dirty_namespaces = dict.fromkeys(self._namespaces, False)
-
     def take_touched(self) -> list[tuple[str, str, str, bytes | None]]:
         """Hand over the objects that changed since the last call: (kind, key, owner, blob or None)."""
         touched, self._touched = self._touched, {}
@@ -215,7 +210,3 @@ class Store:
             for key, blob in slices.items()
         ]
         return out
-
-    def endpoints(self, owner: str) -> int:
-        """Count the ready endpoints of an owner."""
-        return sum(len(unpack_slice(blob).endpoints) for blob in self._slices.get(owner, {}).values())

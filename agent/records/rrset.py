@@ -71,7 +71,8 @@ def ptr(targets: Sequence[bytes], ttl_s: int, rtype: int = PTR) -> RRset:
 
 def _fitting(parts: Iterable[bytes], bound_bytes: int) -> tuple[list[bytes], bool]:
     """Take parts while they fit; tell whether any was left out."""
-    taken, total = [], 0
+    taken: list[bytes] = []
+    total = 0
     for part in parts:
         total += len(part)
         if total > bound_bytes:

@@ -242,3 +242,17 @@ def _labels(wire: bytes) -> int:
         at += wire[at] + 1
         count += 1
     return count
+
+
+def profile_section(profile: Profile) -> bytes:
+    """Encode the profile for a generation: its digest, then msgpack for people's tools."""
+    return digest(profile) + msgspec.msgpack.encode(profile)
+
+
+def read_profile(section: bytes) -> Profile | None:
+    """Read the profile of a generation back; None if another version wrote it or it can't be read."""
+    try:
+        profile = msgspec.msgpack.decode(section[16:], type=Profile)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return profile if section[:16] == digest(profile) else None

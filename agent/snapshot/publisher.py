@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -20,7 +20,7 @@ from agent.cluster.objects import KINDS, Stored
 from agent.cluster.store import OwnerState, Store
 from agent.errors import NodensError, SourceError
 from agent.records.zone import Profile
-from agent.snapshot.compiler import Changes, Compiler, zones_of
+from agent.snapshot.compiler import Changes, Compiler
 from agent.snapshot.freshness import Freshness
 from agent.wire.table import AnswerTable
 
@@ -52,6 +52,9 @@ class Recorder(Protocol):
     def record(self, step: Consistent) -> None:
         """Keep one step; returns at once."""
 
+    def invalidate(self) -> None:
+        """Be told that what comes next does not follow from what was kept."""
+
 
 class Log(Protocol):
     """Where one line per transition goes."""
@@ -78,7 +81,7 @@ class Publisher:
     Args:
         profile: what decides the records.
         freshness: told what the source says.
-        on_table: called with a new table when one takes the place of the old.
+        table: what is answered from; written here alone.
         on_transition: called with a word and fields, once per transition.
         needs_namespace: see `Store`.
     """
@@ -87,7 +90,7 @@ class Publisher:
         self,
         profile: Profile,
         freshness: Freshness,
-        on_table: Callable[[AnswerTable], None],
+        table: AnswerTable,
         on_transition: Log,
         *,
         needs_namespace: bool = False,
@@ -95,8 +98,8 @@ class Publisher:
         self.profile = profile
         self.freshness = freshness
         self.store = Store(needs_namespace=needs_namespace)
-        self.table = AnswerTable(zones_of(profile))
-        self.compiler = Compiler(profile, self.table)
+        self.table = table
+        self.compiler = Compiler(profile, table)
         self.positions: dict[str, str] = {}
         self.identity = ""
         self.epoch = 0
@@ -109,7 +112,7 @@ class Publisher:
         self.changes_applied = 0
         self.owners_compiled = 0
         self.compile_failures = 0
-        self._on_table = on_table
+        self._served: AnswerTable | None = None
         self._log = on_transition
         self._queue: deque[_Full | _Some] = deque()
         self._queued = 0
@@ -122,6 +125,11 @@ class Publisher:
         self._older_since_s: float | None = None
         self._follow_when_idle = False
         self._idle_waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def awaits_full_set(self) -> bool:
+        """What is served is not what the store holds: a full set is being delivered and is not complete."""
+        return self._foreign is not None or self._served is not None
 
     # What sources say -------------------------------------------------------------------------------------------
 
@@ -143,6 +151,7 @@ class Publisher:
                 return True
             ready, self._foreign = self._foreign, None
             self.epoch += 1
+            self.start_over()
             for each in KINDS:
                 self._enqueue(ready[each], len(ready[each].objects))
             return True
@@ -248,10 +257,14 @@ class Publisher:
             self._settled()
 
     def _settled(self) -> None:
+        """Act on a consistent point: nothing queued, nothing dirty."""
         loop = asyncio.get_running_loop()
-        self._record()
-        if self._follow_when_idle:
+        step = Consistent(self.store.take_touched(), self.compiler.take_changes(), dict(self.positions), self.identity)
+        if self.recorder is not None and not self.awaits_full_set:
+            self.recorder.record(step)
+        if self._follow_when_idle and self._foreign is None:
             self._follow_when_idle = False
+            self._serve_full_set()
             if self.freshness.follow(loop.time()):
                 self._log("source_following", identity=self.identity)
         waiters, self._idle_waiters = self._idle_waiters, []
@@ -313,10 +326,14 @@ class Publisher:
             if at % 256 == 255:
                 yield at
 
-    def _record(self) -> None:
-        nodes, objects = self.compiler.take_changes(), self.store.take_touched()
-        if self.recorder is not None and self._foreign is None:
-            self.recorder.record(Consistent(objects, nodes, dict(self.positions), self.identity))
+    def _serve_full_set(self) -> None:
+        if self._served is None:
+            return
+        self._served.take_over(self.table)
+        self.table, self._served = self._served, None
+        self.compiler.table = self.table
+        if self.recorder is not None:
+            self.recorder.invalidate()
 
     async def idle(self) -> None:
         """Wait for a consistent point: nothing queued, nothing dirty."""
@@ -327,12 +344,18 @@ class Publisher:
 
     # Restore and recompile ----------------------------------------------------------------------------------------
 
-    def adopt(self, table: AnswerTable, positions: dict[str, str], identity: str, epoch: int) -> None:
-        """Answer from a table that was read from disk; its objects follow by `load`."""
-        self.table = table
-        self.compiler = Compiler(self.profile, table)
+    def resume(self, positions: dict[str, str], identity: str, epoch: int) -> None:
+        """Take over what is known of the state that was restored into the table; its objects follow by `load`."""
         self.positions, self.identity, self.epoch = dict(positions), identity, epoch
-        self._on_table(table)
+
+    def start_over(self) -> None:
+        """Have names without their objects: what is served stays until the source has delivered everything anew."""
+        self._served = self.table
+        self.table = AnswerTable(self.table.zones)
+        self.compiler = Compiler(self.profile, self.table)
+        self.store = Store(needs_namespace=self.store.needs_namespace)
+        self.compiler.declare_zones()
+        self.positions.clear()
 
     async def load(self, objects: Iterable[Stored | Touched], *, compiled: bool) -> None:
         """Fill the store from disk.
@@ -356,14 +379,3 @@ class Publisher:
         else:
             self.compiler.declare_zones()
             await self.idle()
-
-    async def recompile(self, profile: Profile) -> None:
-        """Compile everything anew under another profile; the old table answers until the new one is whole."""
-        await self.idle()
-        self.profile = profile
-        self.table = AnswerTable(zones_of(profile))
-        self.compiler = Compiler(profile, self.table)
-        self.compiler.declare_zones()
-        self.store.mark_all()
-        await self.idle()
-        self._on_table(self.table)

@@ -9,9 +9,11 @@ from agent.cluster.objects import KINDS, NAMESPACE, SERVICE, Endpoint, EndpointS
 from agent.errors import SourceError
 from agent.records.zone import Profile
 from agent.snapshot import publisher as room
+from agent.snapshot.compiler import zones_of
 from agent.snapshot.freshness import Freshness
 from agent.snapshot.publisher import Publisher
 from agent.wire.posture import FRESH, NOT_READY
+from agent.wire.table import AnswerTable
 from tests.snapshot.clusters import random_change, stored
 from tests.view import zone
 
@@ -25,22 +27,25 @@ class Recorder:
     def record(self, step):
         self.steps.append(step)
 
+    def invalidate(self):
+        self.steps.append("invalidated")
+
 
 class Bench:
     """A publisher with everything around it written down."""
 
-    def __init__(self, profile=None, **options):
+    def __init__(self, profile=None, table=None, **options):
         self.log = []
-        self.tables = []
         self.recorder = Recorder()
         self.freshness = Freshness(60, 0)
         self.publisher = Publisher(
             profile or Profile(),
             self.freshness,
-            self.tables.append,
+            table or AnswerTable(zones_of(profile or Profile())),
             lambda event, /, **fields: self.log.append((event, fields)),
             **options,
         )
+        self.first_table = self.publisher.table
         self.publisher.recorder = self.recorder
         self.publisher.compiler.declare_zones()
 
@@ -52,6 +57,10 @@ class Bench:
 
     def state(self):
         return self.freshness.posture(1, asyncio.get_running_loop().time()).state
+
+    @property
+    def served(self):
+        return zone(self.first_table)
 
     @property
     def zone(self):
@@ -130,6 +139,11 @@ async def test_objects_of_two_clusters_are_never_mixed():
     assert "other.svc.cluster.local." not in bench.zone
     assert bench.publisher.replace("EndpointSlice", [], "1")
     await bench.publisher.idle()
+    assert WEB in bench.served
+    bench.publisher.connected()
+    await bench.publisher.idle()
+    assert bench.recorder.steps[-1] == "invalidated"
+    assert bench.publisher.table is bench.first_table
     assert WEB not in bench.zone
     assert "other.svc.cluster.local." in bench.zone
     assert bench.publisher.epoch == 1
@@ -207,10 +221,9 @@ async def test_a_restart_loads_objects_behind_the_table_and_compiles_nothing_twi
     first = Bench()
     first.full(Namespace("shop"), web())
     await first.publisher.idle()
-    second = Bench()
-    second.publisher.adopt(first.publisher.table, {SERVICE: "10"}, "uid:one", 2)
+    second = Bench(table=first.publisher.table)
+    second.publisher.resume({SERVICE: "10"}, "uid:one", 2)
     await second.publisher.load(first.publisher.store.objects(), compiled=True)
-    assert second.tables == [first.publisher.table]
     assert second.publisher.owners_compiled == 0
     assert (second.publisher.identity, second.publisher.epoch) == ("uid:one", 2)
     second.publisher.apply(SERVICE, [("shop/web", None)], "11")
@@ -227,19 +240,6 @@ async def test_objects_from_disk_are_compiled_when_their_table_can_not_be_used()
     await second.publisher.load(rows, compiled=False)
     assert WEB in second.zone
     assert "old.shop.svc.cluster.local." not in second.zone
-
-
-async def test_another_profile_is_compiled_beside_the_table_that_answers():
-    bench = Bench()
-    bench.full(Namespace("shop"), web())
-    await bench.publisher.idle()
-    old = bench.publisher.table
-    await bench.publisher.recompile(Profile(zones=("west.example",)))
-    assert bench.tables == [bench.publisher.table]
-    assert bench.publisher.table is not old
-    assert bench.zone["web.shop.svc.west.example."] == {"A": ["10.0.0.5"]}
-    assert WEB not in bench.zone
-    assert WEB in zone(old)
 
 
 async def test_random_changes_through_the_pump_end_where_a_fresh_start_ends():
@@ -266,3 +266,21 @@ async def test_a_slice_that_moves_to_another_service_takes_its_endpoints_along()
         await bench.publisher.idle()
     assert "a.shop.svc.cluster.local." not in bench.zone
     assert bench.zone["h.b.shop.svc.cluster.local."] == {"A": ["10.0.0.1"]}
+
+
+async def test_names_without_their_objects_are_served_until_everything_was_delivered_anew():
+    first = Bench()
+    first.full(Namespace("shop"), web(), Service("shop", "old", cluster_ips=(bytes((10, 0, 0, 9)),)))
+    await first.publisher.idle()
+    bench = Bench(table=first.publisher.table)
+    bench.publisher.start_over()
+    assert bench.publisher.positions == {}
+    bench.full(Namespace("shop"), web(6))
+    assert bench.served[WEB] == {"A": ["10.0.0.5"]}
+    await bench.publisher.idle()
+    assert bench.served[WEB] == {"A": ["10.0.0.6"]}
+    assert "old.shop.svc.cluster.local." not in bench.served
+    assert bench.recorder.steps[-1] == "invalidated"
+    bench.publisher.apply(SERVICE, [("shop/web", stored(web(7)))], "11")
+    await bench.publisher.idle()
+    assert bench.served[WEB] == {"A": ["10.0.0.7"]}

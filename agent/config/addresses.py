@@ -94,6 +94,20 @@ def network(value: object) -> Network:
         raise UnfitError(f"must be a network such as 10.0.0.0/8, not {value!r} ({error})") from None
 
 
+def publishable(host: str) -> bytes:
+    """Pack an address that others can use; empty for a wildcard."""
+    parsed = ipaddress.ip_address(host)
+    return b"" if parsed.is_unspecified else parsed.packed
+
+
+def reachable(host: str) -> str:
+    """Give the address at which a listener on this node is asked: the loopback for a wildcard."""
+    parsed = ipaddress.ip_address(host)
+    if not parsed.is_unspecified:
+        return host
+    return "127.0.0.1" if parsed.version == 4 else "::1"
+
+
 def zone(value: object) -> str:
     """Read a zone name; gives it lower-cased and without the final dot."""
     name = value.rstrip(".").lower() if isinstance(value, str) else ""

@@ -17,6 +17,18 @@ from agent.config.slots import build, table
 from agent.config.values import UnfitError
 from agent.errors import ConfigError
 
+FLAGS = {
+    "source": "--source",
+    "kubeconfig": "--kubeconfig",
+    "context": "--context",
+    "zones": "--zone",
+    "listen": "--listen",
+    "state_dir": "--state-dir",
+    "admin": "--admin",
+    "log_level": "--log-level",
+    "log_format": "--log-format",
+}
+"""Options with an argument of their own; the others are given with --set KEY=VALUE."""
 PREFIX = "NODENS_"
 CONFIG_VARIABLE = "NODENS_CONFIG"
 BUILD_VARIABLES = frozenset(("NODENS_NO_EXT", "NODENS_REQUIRE_EXT"))
@@ -89,7 +101,7 @@ def inspect(options: Mapping[str, object], environ: Mapping[str, str], path: str
     layers = (
         _file(file, problems) if file else (),
         _environment(environ, problems),
-        (Written(key, value, f"--{key.replace('_', '-')}") for key, value in options.items()),
+        (Written(key, value, FLAGS.get(key, f"--set {key}")) for key, value in options.items()),
     )
     for layer in layers:
         for key, value, where in layer:

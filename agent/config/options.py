@@ -62,7 +62,7 @@ class Tcp(Group, frozen=True, kw_only=True, rename=word):
 
     max_connections: Annotated[
         int,
-        Option("connections in total; over it the longest idle one is closed", values.whole(1, 65_536), reload=True),
+        Option("connections in total", values.whole(1, 65_536), reload=True),
     ] = 1024
     max_per_client: Annotated[
         int, Option("connections of one client address", values.whole(1, 65_536), reload=True)
@@ -80,14 +80,33 @@ class Tcp(Group, frozen=True, kw_only=True, rename=word):
 class File(Group, frozen=True, kw_only=True, rename=word):
     """How a file source is read."""
 
-    poll_s: Annotated[float, Option("how often the file or folder is looked at", values.duration(0.05, 3600))] = 1.0
+    poll_s: Annotated[float, Option("how often the file or folder is looked at", values.duration(0.05, 3600))] = 0.5
     debounce_s: Annotated[
-        float, Option("a file must have been left alone for this long before it is read", values.duration(0, 60))
+        float, Option("a change must have stood still for this long before it is read", values.duration(0, 60))
     ] = 0.2
-    max_bytes: Annotated[
-        int, Option("a file or folder over this is refused; the last good state stays", values.size(1024, 1 << 34))
-    ] = 512 * MIB
-    max_files: Annotated[int, Option("most files of a folder", values.whole(1, 1_000_000))] = 10_000
+    max_bytes: Annotated[int, Option("files larger than this together are refused", values.size(1024, 1 << 34))] = (
+        512 * MIB
+    )
+    max_files: Annotated[int, Option("most files of a folder", values.whole(1, 100_000))] = 1_000
+    max_memory_bytes: Annotated[
+        int, Option("memory of the process that reads them", values.size(64 * MIB, 1 << 36))
+    ] = 2048 * MIB
+    timeout_s: Annotated[float, Option("longest time of one reading", values.duration(1, 3600))] = 120.0
+
+
+class Api(Group, frozen=True, kw_only=True, rename=word):
+    """What one node may cost the API servers."""
+
+    requests_per_hour: Annotated[
+        int, Option("requests in the long run, whatever happens", values.whole(10, 100_000))
+    ] = 240
+    burst: Annotated[int, Option("requests that may be spent at once", values.whole(10, 100_000))] = 600
+    reconnect_window_s: Annotated[
+        float, Option("after an outage a fleet's nodes come back spread over this", values.duration(0, 86_400))
+    ] = 0.0
+    relist_every_s: Annotated[
+        float, Option("every kind is listed again this often, to heal a silent gap", values.duration(600, 864_000))
+    ] = 21_600.0
 
 
 class Snapshot(Group, frozen=True, kw_only=True, rename=word):
@@ -201,7 +220,7 @@ class Config(Group, frozen=True, kw_only=True, rename=word):
         str,
         Option(
             "NSID and id.server; empty is NODE_NAME, else the hostname",
-            values.text(r"[\x20-\x7e]{0,255}", "at most 255 printable characters"),
+            values.text(r"[\x20-\x7e]{0,128}", "at most 128 printable characters"),
             reload=True,
         ),
     ] = ""
@@ -210,6 +229,9 @@ class Config(Group, frozen=True, kw_only=True, rename=word):
     special_names: Annotated[
         bool, Option("answer localhost, invalid, test, onion, home.arpa and the like here", values.flag, reload=True)
     ] = True
+    special_names_off: Annotated[
+        tuple[str, ...], Option("special names not to be answered here", values.listed(addresses.zone), reload=True)
+    ] = ()
     allow: Annotated[
         tuple[Network, ...],
         Option(
@@ -231,7 +253,20 @@ class Config(Group, frozen=True, kw_only=True, rename=word):
     ] = 5.0
 
     file: File = File()
+    api: Api = Api()
     snapshot: Snapshot = Snapshot()
     metrics: Metrics = Metrics()
 
     given: Given = Given({}, None)
+
+    @property
+    def askers(self) -> tuple[Network, ...]:
+        """Networks that may ask: `allow` and this node's listen addresses; empty is everybody."""
+        own = (addresses.network(address.host.partition("%")[0]) for address in self.listen)
+        return (*self.allow, *own) if self.allow else ()
+
+    @property
+    def published(self) -> tuple[bytes, ...]:
+        """Packed addresses of ns.dns.ZONE: `ns_addresses`, else the listen addresses but wildcards."""
+        hosts = self.ns_addresses or tuple(dict.fromkeys(address.host for address in self.listen))
+        return tuple(packed for packed in map(addresses.publishable, hosts) if packed)

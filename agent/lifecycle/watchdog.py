@@ -8,11 +8,11 @@ is enough, for a restart can't bring back an address that left the node; the oth
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
+from agent.config.addresses import reachable
 from agent.lifecycle.systemd import Notifier
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ async def ask(host: str, port: int, *, rcode: int = NOERROR) -> bool:
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             transport, protocol = await loop.create_datagram_endpoint(
-                lambda: _Answer(query), remote_addr=(_reachable(host), port)
+                lambda: _Answer(query), remote_addr=(reachable(host), port)
             )
             try:
                 reply = await protocol.came
@@ -69,13 +69,6 @@ def _is_right(query: bytes, reply: bytes, rcode: int) -> bool:
         return False
     answers = int.from_bytes(reply[6:8], "big")
     return reply[12 : len(query)] == query[12:] and (answers > 0 or rcode != NOERROR)
-
-
-def _reachable(host: str) -> str:
-    address = ipaddress.ip_address(host)
-    if not address.is_unspecified:
-        return host
-    return "127.0.0.1" if address.version == 4 else "::1"
 
 
 class Watchdog:

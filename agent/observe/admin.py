@@ -85,8 +85,12 @@ class Admin:
         while True:
             try:
                 sock = self._socket()
+                # Not serving yet, so that nothing is awaited between having the socket and owning the server.
+                server = await asyncio.start_server(
+                    self.http.serve, sock=sock, limit=http.MAX_HEAD_BYTES, start_serving=False
+                )
                 self.bound = _url(sock)
-                return await asyncio.start_server(self.http.serve, sock=sock, limit=http.MAX_HEAD_BYTES)
+                return server
             except OSError as error:
                 self.bind_failures += 1
                 level = logging.WARNING if self.bind_failures == 1 else logging.DEBUG

@@ -209,3 +209,18 @@ def test_the_table_names_each_option_and_variable_once():
 
 def test_word_upstream_is_not_accepted_before_there_is_a_forwarder():
     assert "upstream" not in table()
+
+
+def test_with_an_allow_list_the_listen_addresses_may_still_ask():
+    config = load({"allow": "10.0.0.0/8", "listen": ["169.254.20.10", "[fe80::1%lo]:53"]}, {}, None)
+    assert [str(network) for network in config.askers] == ["10.0.0.0/8", "169.254.20.10/32", "fe80::1/128"]
+    assert load({}, {}, None).askers == ()
+
+
+def test_ns_addresses_are_the_listen_addresses_but_wildcards():
+    config = load({"listen": ["169.254.20.10", "0.0.0.0", "[::]:53", "169.254.20.10:5353"]}, {}, None)
+    assert config.published == (bytes((169, 254, 20, 10)),)
+    assert load({"ns_addresses": "10.96.0.10,fd00::a"}, {}, None).published == (
+        bytes((10, 96, 0, 10)),
+        bytes.fromhex("fd00" + "0" * 27 + "a"),
+    )

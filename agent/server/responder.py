@@ -1,0 +1,277 @@
+"""One query in, one reply out, for every protocol.
+
+Law: nothing blocks, logs or raises here, and no reply is longer than its client takes. A query is rejected in the
+order of the RFCs, cheapest reason first; what the hit path (`wire.hit`) is sure of never gets that far.
+
+Precedence (dns.md): own zones, special names, not ours.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agent.errors import WireError
+from agent.server import chaos, special
+from agent.server.access import Access
+from agent.server.counters import Counters
+from agent.server.options import MAX_NSID_BYTES, ResponderOptions
+from agent.server.zones import OwnZones
+from agent.wire import cookies, edns
+from agent.wire.codes import (
+    AXFR,
+    BADCOOKIE,
+    BADVERS,
+    CH,
+    COOKIE,
+    EDE_NOT_AUTHORITATIVE,
+    EDE_NOT_SUPPORTED,
+    EDE_PROHIBITED,
+    IN,
+    IXFR,
+    NOERROR,
+    NOTIMP,
+    NSID,
+    REFUSED,
+    SERVFAIL,
+)
+from agent.wire.edns import MIN_UDP_BYTES, Opt
+from agent.wire.hit import HitPath
+from agent.wire.message import NO_QUESTION, Query, drop_reason, read_query
+from agent.wire.posture import EXPIRED, NOT_READY, STALE, START, Posture
+from agent.wire.reply import MAX_TCP_BYTES, Answer, assemble, header_only, is_truncated
+from agent.wire.table import AnswerTable
+
+_OPT_AT_ROOT = b"\x00\x00\x29"
+
+
+class Sent(NamedTuple):
+    """A reply, and the OPT and bound it was made with."""
+
+    reply: bytes
+    opt: bytes
+    limit_bytes: int
+
+
+class Responder:
+    """Answers queries from a table, under a posture.
+
+    Args:
+        table: own names; may be replaced (`table`) and may change between any two queries.
+        options: how to answer; for other options make another responder with the same counters.
+        counters: where to count.
+        clock: Unix time in seconds, for DNS cookies alone.
+    """
+
+    def __init__(
+        self,
+        table: AnswerTable,
+        options: ResponderOptions,
+        *,
+        counters: Counters | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.counters = counters if counters is not None else Counters()
+        self._options = options._replace(nsid=options.nsid[:MAX_NSID_BYTES])
+        self._access = Access(options.allow) if options.allow else None
+        self._clock = clock
+        self._posture = START
+        self._install(table)
+
+    @property
+    def table(self) -> AnswerTable:
+        """What is answered from."""
+        return self._table
+
+    @table.setter
+    def table(self, table: AnswerTable) -> None:
+        self.settle()
+        self._install(table)
+
+    @property
+    def posture(self) -> Posture:
+        """What answers are given under."""
+        return self._posture
+
+    @posture.setter
+    def posture(self, posture: Posture) -> None:
+        before, self._posture = self._posture, posture
+        if _seen_by_clients(before) != _seen_by_clients(posture):
+            self.settle(before)
+            self._apply()
+
+    def settle(self, posture: Posture | None = None) -> None:
+        """Bring what the hit path has counted into `counters`; a collector does so before it reads them."""
+        state = (posture or self._posture).state
+        answered, counters = self._hit.answered, self.counters
+        freshness = "stale" if state == STALE else "fresh"
+        for rcode, count in enumerate(answered):
+            if count:
+                counters.responses[rcode] += count
+                counters.answers[freshness] += count
+                answered[rcode] = 0
+
+    def respond(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
+        """Answer one message.
+
+        Args:
+            packet: as it came, without TCP's length.
+            client_ip: source address in text.
+            tcp: it came over TCP.
+
+        Returns:
+            The reply, None if there is none (dropped and counted).
+        """
+        if self._access is not None and not self._access.allows(client_ip):
+            return self._turn_away(packet, client_ip, tcp=tcp)
+        if not tcp:
+            reply = self._hit.answer(packet)
+            if reply is not None:
+                return reply
+        return self._read(packet, client_ip, tcp=tcp)
+
+    def _install(self, table: AnswerTable) -> None:
+        self._table = table
+        self._hit = HitPath(table)
+        self._apply()
+
+    def _apply(self) -> None:
+        """Take over a new table or posture."""
+        posture = self._posture
+        self._zones = OwnZones(self._table, self._options, posture)
+        if posture.state in {NOT_READY, EXPIRED}:
+            self._hit.close()
+        else:
+            self._hit.open(
+                serial=posture.generation,
+                soa_ttl_s=self._zones.soa_ttl_s,
+                cap_s=posture.ttl_cap_s,
+                denies=self._zones.denies,
+                marks=posture.state == STALE,
+            )
+
+    def _read(self, packet: bytes, client_ip: str, *, tcp: bool, answer: Answer | None = None) -> bytes | None:
+        """Read a message with care and answer it, with the answer given if it is well formed."""
+        counters = self.counters
+        if tcp:
+            counters.tcp_queries += 1
+        reason = drop_reason(packet)
+        if reason:
+            counters.dropped[reason] += 1
+            return None
+        query = read_query(packet)
+        if query.rcode == NOTIMP:
+            counters.faults[query.fault] += 1
+            counters.responses[NOTIMP] += 1
+            return header_only(packet, NOTIMP)
+        if query.rcode:
+            return self._send(query, self._fault(query), client_ip, tcp=tcp).reply
+        if answer is not None:
+            return self._send(query, answer, client_ip, tcp=tcp).reply
+        answer = self._own(query)
+        if answer is None:
+            return self._send(query, self._other(query), client_ip, tcp=tcp).reply
+        sent = self._send(query, answer, client_ip, tcp=tcp)
+        self._remember(query, answer, sent, tcp=tcp)
+        return sent.reply
+
+    def _fault(self, query: Query) -> Answer:
+        """Answer a query that could not be read, or one for a cookie alone (RFC 7873 section 5.4)."""
+        if query.fault == NO_QUESTION and query.opt is not None and self._wants_cookie(query.opt):
+            return Answer(NOERROR)
+        self.counters.faults[query.fault] += 1
+        return Answer(query.rcode)
+
+    def _own(self, query: Query) -> Answer | None:
+        """Answer for own zones; None if the question is not about them."""
+        if query.qclass != IN or query.qtype in {AXFR, IXFR}:
+            return None
+        try:
+            self._hit.turn += 1
+            return self._zones.answer(query.key, query.qtype, self._hit.turn)
+        except (WireError, IndexError, struct.error):
+            self.counters.damaged_nodes += 1
+            return Answer(SERVFAIL)
+
+    def _other(self, query: Query) -> Answer:
+        """Answer what no own zone does."""
+        if query.qclass == CH:
+            return chaos.answer(query.key, query.qtype, self._options, self._posture)
+        if query.qclass != IN:
+            return Answer(REFUSED)
+        if query.qtype in {AXFR, IXFR}:
+            return Answer(REFUSED, error=(EDE_NOT_SUPPORTED, "no zone transfers"))
+        zone = special.zone_of(query.key, self._options.special_names)
+        if zone is not None:
+            return special.answer(query.key, query.qtype, zone)
+        return Answer(REFUSED, error=(EDE_NOT_AUTHORITATIVE, "not an own zone, and nowhere to forward to"))
+
+    def _turn_away(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
+        """Answer a client that is not on the allow list, or don't."""
+        if self._options.drop_others:
+            self.counters.tcp_queries += tcp
+            self.counters.dropped["not_allowed"] += 1
+            return None
+        self.counters.refused_clients += 1
+        refused = Answer(REFUSED, error=(EDE_PROHIBITED, "source address not allowed"))
+        return self._read(packet, client_ip, tcp=tcp, answer=refused)
+
+    def _send(self, query: Query, answer: Answer, client_ip: str, *, tcp: bool) -> Sent:
+        """Lay out a reply and count it."""
+        opt, limit_bytes = b"", MIN_UDP_BYTES
+        if query.opt is not None:
+            rcode, options = self._options_for(query, query.opt, answer, client_ip, tcp=tcp)
+            opt = edns.write(self._options.udp_size_bytes, rcode, do=query.opt.do, options=options)
+            limit_bytes = max(MIN_UDP_BYTES, min(query.opt.size_bytes, self._options.udp_size_bytes))
+            if rcode != answer.rcode:
+                answer = answer._replace(rcode=rcode)
+        reply = assemble(query, answer, opt, MAX_TCP_BYTES if tcp else limit_bytes)
+        self.counters.responses[answer.rcode] += 1
+        if is_truncated(reply):
+            self.counters.truncated += 1
+        return Sent(reply, opt, limit_bytes)
+
+    def _options_for(self, query: Query, opt: Opt, answer: Answer, client_ip: str, *, tcp: bool) -> tuple[int, bytes]:
+        """Choose the options of our OPT, and the rcode, which a bad cookie changes."""
+        rcode, options = answer.rcode, self._options
+        if rcode == BADVERS:
+            return rcode, b""
+        parts: list[bytes] = []
+        if self._wants_cookie(opt):
+            now_s = int(self._clock())
+            cookie, is_valid = cookies.answer(opt.cookie, client_ip, now_s, options.cookie_secrets)
+            parts.append(edns.option(COOKIE, cookie))
+            if query.fault == NO_QUESTION and not is_valid and len(opt.cookie) > cookies.CLIENT_BYTES:
+                rcode = BADCOOKIE
+        if opt.nsid and options.nsid:
+            parts.append(edns.option(NSID, options.nsid))
+        if opt.keepalive and tcp:
+            parts.append(edns.keepalive(options.tcp_idle_timeout_ms))
+        if answer.error is not None:
+            parts.append(edns.extended_error(*answer.error))
+        return rcode, b"".join(parts)
+
+    def _wants_cookie(self, opt: Opt) -> bool:
+        return bool(opt.cookie and self._options.cookie_secrets)
+
+    def _remember(self, query: Query, answer: Answer, sent: Sent, *, tcp: bool) -> None:
+        """Count an answer of an own zone by freshness, and hand the hit path what it can use."""
+        if answer.rcode == SERVFAIL:
+            return
+        self.counters.answers["stale" if self._posture.state == STALE else "fresh"] += 1
+        if tcp or (query.opt is not None and self._wants_cookie(query.opt)):
+            return
+        if answer.lasting:
+            self._hit.keep(query.packet, sent.reply)
+        tail = query.packet[query.end :]
+        # An owner that is a pointer to a root name somewhere would mean something else behind another question.
+        if answer.rcode == NOERROR and tail.startswith(_OPT_AT_ROOT):
+            self._hit.learn(tail, sent.limit_bytes, sent.opt)
+
+
+def _seen_by_clients(posture: Posture) -> tuple[object, ...]:
+    """Give what of a posture changes answers of own zones."""
+    age_s = posture.age_s if posture.state in {STALE, EXPIRED} else 0
+    return posture.state, posture.ttl_cap_s, posture.generation, age_s

@@ -1,0 +1,245 @@
+"""Own zones: what the table says of a name, under the posture of the moment (dns.md section 2).
+
+Law: a name is denied only by a state that was in sync once; without one the answer is SERVFAIL. What the table holds
+is answered in every state but `expired`, and marked when it is stale.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import NamedTuple
+
+from agent.errors import WireError
+from agent.server.options import ResponderOptions
+from agent.wire import node as nodes
+from agent.wire.codes import (
+    AAAA,
+    ANY,
+    CNAME,
+    EDE_NO_REACHABLE_AUTHORITY,
+    EDE_NOT_READY,
+    EDE_OTHER,
+    EDE_STALE,
+    EDE_STALE_NXDOMAIN,
+    HINFO,
+    NOERROR,
+    NXDOMAIN,
+    SERVFAIL,
+    SOA,
+    A,
+)
+from agent.wire.node import CNAME_NODE, PRIVATE_TYPE, RRset
+from agent.wire.posture import EXPIRED, NOT_READY, STALE, Posture
+from agent.wire.reply import Answer, Group
+from agent.wire.sections import (
+    MAX_SOA_TTL_S,
+    hinfo,
+    lower_ttls,
+    moved,
+    record,
+    records,
+    skip_name,
+    soa,
+    turn,
+)
+from agent.wire.table import AnswerTable, ZoneMeta
+
+MAX_ALIAS_HOPS = 8
+MAX_ANY_BYTES = 256
+"""An ANY query gets no RRset over this."""
+
+
+class Found(NamedTuple):
+    """Where following a name has led.
+
+    Attributes:
+        key: name at the end of the aliases.
+        key_at: offset in the reply where that name stands.
+        zone: own zone of that name; None: the name is not ours.
+        node: node at that name; None: there is none.
+        aliases: the CNAME records on the way, ready for their place.
+        end: offset behind question and aliases.
+    """
+
+    key: bytes
+    key_at: int
+    zone: ZoneMeta | None
+    node: bytes | None
+    aliases: tuple[Group, ...]
+    end: int
+
+
+class OwnZones:
+    """Answers for own zones.
+
+    Args:
+        table: names and their answers.
+        options: ttl_s, pods and fallthrough count here.
+        posture: what answers are given under.
+
+    Attributes:
+        denies: numbers of the zones in which a name that is not in the table does not exist.
+        soa_ttl_s: TTL and MINIMUM of their SOA.
+    """
+
+    def __init__(self, table: AnswerTable, options: ResponderOptions, posture: Posture) -> None:
+        self._table = table
+        self._options = options
+        self._posture = posture
+        through = options.fallthrough
+        self._fallthrough = frozenset(z.name for z in table.zones if z.reverse) if through is None else through
+        denying = (zone.number for zone in table.zones if zone.name not in self._fallthrough)
+        self.denies = frozenset(denying if options.pods != "insecure" else ())
+        cap_s = MAX_SOA_TTL_S if posture.ttl_cap_s is None else min(posture.ttl_cap_s, MAX_SOA_TTL_S)
+        self.soa_ttl_s = min(options.ttl_s, cap_s)
+        self._soas: dict[tuple[int, int], Group] = {}
+
+    def answer(self, key: bytes, qtype: int, by: int) -> Answer | None:
+        """Answer a question of class IN; None if the name is not ours.
+
+        Args:
+            key: question name.
+            qtype: any type but AXFR and IXFR.
+            by: how far an RRset in free order is to be rotated.
+
+        Raises:
+            WireError, IndexError, struct.error: a node is damaged.
+        """
+        zone = self._table.zone_of(key)
+        if zone is None:
+            return None
+        if self._posture.state == NOT_READY:
+            return Answer(SERVFAIL, error=(EDE_NOT_READY, "no snapshot yet"))
+        if self._posture.state == EXPIRED:
+            return Answer(SERVFAIL, error=(EDE_NO_REACHABLE_AUTHORITY, self.age_text()))
+        found = self._follow(key, qtype, zone)
+        if found is None:
+            return Answer(SERVFAIL, error=(EDE_OTHER, f"more than {MAX_ALIAS_HOPS} aliases"))
+        if found.node is None and found.zone is not None and found.zone.name in self._fallthrough:
+            if not found.aliases:
+                return None
+            found = found._replace(zone=None)
+        return self._said(found, qtype, by)
+
+    def age_text(self) -> str:
+        """Write the EXTRA-TEXT of an answer from an aged snapshot."""
+        return f"age={self._posture.age_s}s generation={self._posture.generation}"
+
+    def error(self, rcode: int) -> tuple[int, str] | None:
+        """Give the extended error that marks an answer as stale; None while it is not."""
+        if self._posture.state != STALE:
+            return None
+        return EDE_STALE_NXDOMAIN if rcode == NXDOMAIN else EDE_STALE, self.age_text()
+
+    def _follow(self, key: bytes, qtype: int, zone: ZoneMeta) -> Found | None:
+        """Follow aliases inside own zones; None if there are too many (a loop, sooner or later)."""
+        key_at, end = 12, 12 + len(key) + 4
+        own: ZoneMeta | None = zone
+        aliases: tuple[Group, ...] = ()
+        for _ in range(MAX_ALIAS_HOPS + 1):
+            node = self._node(key, own) if own is not None else None
+            found = Found(key, key_at, own, node, aliases, end)
+            if node is None or not node[0] & CNAME_NODE or qtype in {CNAME, ANY}:
+                return found
+            alias = nodes.rrset(node, CNAME)
+            if alias is None:
+                raise WireError("a node that is an alias has no CNAME")
+            body = self._capped(self._placed(found, alias).answer, 1)
+            aliases = (*aliases, Group(1, body))
+            key_at = end + skip_name(body, 0) + 10
+            end += len(body)
+            # Written out even if it stands as a pointer; where a target is compressed key_at still leads to it.
+            target = next(records(key, alias.answer, 1)).rdata
+            key, own = target.lower(), self._table.zone_of(target.lower())
+        return None
+
+    def _node(self, key: bytes, zone: ZoneMeta) -> bytes | None:
+        node = self._table.find(key)
+        if node is None and self._options.pods == "insecure":
+            return self._pod(key, zone)
+        return node
+
+    def _pod(self, key: bytes, zone: ZoneMeta) -> bytes | None:
+        """Make the node of 10-1-2-3.NS.pod.ZONE, if that namespace exists."""
+        tree = b"\x03pod" + zone.name
+        namespace = key[key[0] + 1 :]
+        if not key.endswith(tree) or namespace[namespace[0] + 1 :] != tree or self._table.find(namespace) is None:
+            return None
+        address = undashed(key[1 : key[0] + 1])
+        if address is None:
+            return None
+        rtype = A if len(address) == 4 else AAAA
+        rrset = RRset(rtype, 0, 1, 0, record(rtype, self._options.ttl_s, address), b"")
+        return nodes.encode(zone=zone.number, rrsets=(rrset,))
+
+    def _said(self, found: Found, qtype: int, by: int) -> Answer:
+        """Turn what was found into an answer."""
+        if found.zone is None:
+            return Answer(NOERROR, authoritative=True, answer=found.aliases, error=self.error(NOERROR))
+        if found.node is None:
+            return self._negative(NXDOMAIN, found, found.zone)
+        zone = self._table.zones[nodes.head(found.node)[2]]
+        if found.key == zone.name and qtype in {SOA, ANY}:
+            body = soa(zone.name, self._posture.generation, self.soa_ttl_s, found.key_at)
+            rrset: RRset | None = RRset(SOA, 0, 1, 0, body, b"")
+        elif qtype == ANY:
+            rrset = self._any(found.node)
+        else:
+            rrset = nodes.rrset(found.node, qtype) if qtype < PRIVATE_TYPE else None
+        if rrset is None:
+            return self._negative(NOERROR, found, zone)
+        if rrset.type != SOA:
+            rrset = self._placed(found, rrset)
+        group = Group(rrset.ancount, self._capped(turn(rrset, by), rrset.ancount))
+        more = Group(rrset.arcount, self._capped(rrset.additional, rrset.arcount))
+        return Answer(
+            NOERROR,
+            authoritative=True,
+            answer=(*found.aliases, group),
+            additional=(more,) if more.records else (),
+            error=self.error(NOERROR),
+            lasting=rrset.ancount == 1 or not rrset.flags & nodes.ROTATE,
+        )
+
+    def _any(self, node: bytes) -> RRset | None:
+        """Choose the one RRset that ANY gets below an apex: the smallest, or HINFO if that is large (RFC 8482)."""
+        public = [rrset for rrset in nodes.rrsets(node) if rrset.type < PRIVATE_TYPE]
+        if not public:
+            return None
+        least = min(public, key=lambda rrset: len(rrset.answer))
+        if len(least.answer) > MAX_ANY_BYTES:
+            return RRset(HINFO, 0, 1, 0, hinfo(), b"")
+        return least._replace(arcount=0, additional=b"")
+
+    def _negative(self, rcode: int, found: Found, zone: ZoneMeta) -> Answer:
+        at = found.key_at + len(found.key) - len(zone.name)
+        # A target may stand compressed in its CNAME record; only the question's name is sure to be written out.
+        group = self._soa_at(zone, 0 if found.aliases else at)
+        return Answer(rcode, True, found.aliases, (group,), (), self.error(rcode))
+
+    def _soa_at(self, zone: ZoneMeta, zone_at: int) -> Group:
+        """Give a zone's SOA; one is made for each place (at most 256) and kept until the posture changes."""
+        group = self._soas.get((zone.number, zone_at))
+        if group is None:
+            body = soa(zone.name, self._posture.generation, self.soa_ttl_s, zone_at)
+            group = self._soas[zone.number, zone_at] = Group(1, body)
+        return group
+
+    def _placed(self, found: Found, rrset: RRset) -> RRset:
+        """Give an RRset ready to stand where its name was found: as it is behind its own question."""
+        return moved(found.key, rrset, found.key_at) if found.aliases else rrset
+
+    def _capped(self, body: bytes, count: int) -> bytes:
+        cap_s = self._posture.ttl_cap_s
+        return body if cap_s is None else lower_ttls(body, count, cap_s)
+
+
+def undashed(label: bytes) -> bytes | None:
+    """Read the address in a pod's label (10-1-2-3, fd00--1); None if there is none in it."""
+    text = label.decode("ascii", "replace")
+    try:
+        if text.count("-") == 3 and "--" not in text:
+            return ipaddress.IPv4Address(text.replace("-", ".")).packed
+        return ipaddress.IPv6Address(text.replace("-", ":")).packed
+    except ipaddress.AddressValueError:
+        return None

@@ -1,0 +1,89 @@
+"""A file rewritten under load: whatever the writer does, what is delivered is one whole version of it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from agent.cluster.objects import unpack_service
+from agent.sources.file import FileLimits
+from tests.sources.recording import RecordingSink, following
+
+SERVICES = 400
+SECONDS = 4.0
+REST_S = 0.25
+"""In place, a version counts once the writer left it alone for so long; its pauses within one are 10 ms."""
+WRITER = """
+import json, os, random, sys, time
+sys.path.insert(0, {root!r})
+from tests.sources.recording import service
+path, way, form, services, seconds = {path!r}, {way!r}, {form!r}, {services}, {seconds}
+
+def text(version):
+    ip = f"10.{{version >> 16}}.{{version >> 8 & 255}}.{{version & 255}}"
+    items = [service(f"s{{n}}", ip=ip) for n in range(services)]
+    if form == "json":
+        return json.dumps({{"apiVersion": "v1", "items": items, "kind": "List"}}, indent=4)
+    return "".join("---\\n" + json.dumps(item) + "\\n" for item in items)
+
+def write(version, last=False):
+    body = text(version)
+    if way == "rename":
+        with open(path + ".new", "w") as out:
+            out.write(body)
+        os.rename(path + ".new", path)
+        time.sleep(0 if last else random.choice([0, 0, 0.01, 0.1, 0.9]))
+        return
+    with open(path, "w" if way == "truncate" else "r+") as out:
+        for at in range(0, len(body), len(body) // 7):
+            out.write(body[at : at + len(body) // 7])
+            out.flush()
+            time.sleep(0 if last else random.choice([0, 0, 0, 0.01]))
+        out.truncate()
+    time.sleep(0 if last else random.choice([0, 0, 0.9]))
+
+end, version = time.monotonic() + seconds, 1
+while time.monotonic() < end:
+    version += 1
+    write(version)
+write(version + 1, last=True)
+print(version + 1)
+"""
+
+
+class WholeSink(RecordingSink):
+    """Notes the versions of every set of Services it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.versions = []
+
+    def replace(self, kind, objects, position):
+        if kind == "Service":
+            addresses = {unpack_service(stored.blob).cluster_ips for stored in objects}
+            self.versions.append((len(objects), [int.from_bytes(each[0][1:], "big") for each in addresses]))
+        return super().replace(kind, objects, position)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["json", "yaml"])
+@pytest.mark.parametrize("way", ["rename", "truncate", "overwrite"])
+async def test_a_file_rewritten_all_the_time_is_never_seen_in_part(tmp_path, pytestconfig, way, form):
+    path, sink = tmp_path / f"state.{form}", WholeSink()
+    path.write_text('{"kind": "List", "items": []}')
+    values = {"root": str(pytestconfig.rootpath), "path": str(path), "way": way, "form": form}
+    script = textwrap.dedent(WRITER.format(services=SERVICES, seconds=SECONDS, **values))
+    async with following(path, sink, limits=FileLimits(poll_s=0.05, debounce_s=REST_S)):
+        writer = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)
+        output, _ = await writer.communicate()
+        assert writer.returncode == 0
+        await sink.until(lambda: sink.versions[-1:] == [(SERVICES, [int(output)])])
+    whole = [seen for seen in sink.versions if seen != (0, [])]
+    assert all(count == SERVICES and len(versions) == 1 for count, versions in whole), whole
+    order = [versions[0] for _, versions in whole]
+    assert order == sorted(order)
+    assert len(order) > 1, "the writer left no moment to read in, so nothing was tried"

@@ -82,8 +82,8 @@ def load(options: Mapping[str, object], environ: Mapping[str, str], path: str | 
 _HINT = "\nNothing was changed; mend these and try again"
 
 
-def reread(config: Config, environ: Mapping[str, str]) -> Config:
-    """Read again the places a configuration came from (SIGHUP).
+def again(config: Config, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read again the places a configuration came from (SIGHUP): arguments as they were, environment, file.
 
     Raises:
         ConfigError: as `load`.

@@ -89,6 +89,8 @@ def _snapshot(status: Status) -> Families:
     )
     yield _gauge("nodens_snapshot_disk_bytes", "Size of the newest generation file.", held.disk_bytes)
     yield _counter("nodens_generation_writes_total", "Generation files written.", held.generation_writes)
+    yield _gauge("nodens_generation_write_seconds", "How long the last generation file took to write.", held.write_s)
+    yield _gauge("nodens_restore_seconds", "How long the snapshot took to read at the start.", held.restore_s)
     yield _counter(
         "nodens_persist_failures_total",
         "Writes to the state directory that failed. Answering goes on, but a restart would come back with older state.",
@@ -155,6 +157,11 @@ def _process(status: Status) -> Families:
     process = status.process
     yield _gauge(
         "nodens_ready", "1 when queries may be sent here (/readyz); does not depend on the source.", int(status.ready)
+    )
+    yield _gauge(
+        "nodens_first_answer_seconds",
+        "Time from the start of the process until it was ready to answer.",
+        process.first_answer_s,
     )
     yield _gauge(
         "nodens_event_loop_lag_seconds",

@@ -62,6 +62,7 @@ def render(status: Status) -> str:
         _card("Responses", [*_counts(traffic.responses), *_counts(traffic.dropped, "dropped: ")]),
         _card("Process", [
             ("uptime", age(process.uptime_s)),
+            ("ready to answer after", f"{process.first_answer_s * 1000:,.0f} ms"),
             ("listens on", ", ".join(process.listen)),
             ("zones", ", ".join(process.zones)),
             ("data plane", process.wire),

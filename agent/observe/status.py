@@ -60,6 +60,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         journal_bytes: size of its journal.
         generation_writes, persist_failures: counted since the start.
         written_unix_s: when the newest generation was written; 0 if none was.
+        write_s: how long writing it took, from the consistent point to the disk's word.
+        restore_s: how long reading the snapshot took at the start.
         persist_error: last trouble with the disk in words.
         refused: files that were not used at the start, and why.
     """
@@ -74,6 +76,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     generation_writes: int = 0
     persist_failures: int = 0
     written_unix_s: float = 0.0
+    write_s: float = 0.0
+    restore_s: float = 0.0
     persist_error: str = ""
     refused: tuple[str, ...] = ()
 
@@ -118,6 +122,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
         wire: which implementation answers, `python` or `compiled`.
         identity: what NSID and id.server say.
         pid, started_unix_s, uptime_s: of the process.
+        first_answer_s: from the start of the process until it was ready to answer.
         listen: where DNS is served.
         zones: own zones.
         loop_lag_s: worst delay of the event loop in the last half minute or so.
@@ -132,6 +137,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     started_unix_s: float = 0.0
     uptime_s: float = 0.0
+    first_answer_s: float = 0.0
     listen: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
     loop_lag_s: float = 0.0

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from agent.config import Config, SocketAddress, load, reread, table
+from agent.config import Config, SocketAddress, again, load, table
 from agent.config.loader import inspect
 from agent.errors import ConfigError
 
@@ -186,10 +186,10 @@ def test_contradictions_are_found(options, words):
 def test_a_reload_reads_the_same_places_again(write):
     path = write("ttl: 7\n")
     config = load({"log_level": "error"}, {}, path)
-    assert reread(config, {}) == config
+    assert again(config, {}) == config
     write("ttl: 8\n")
-    again = reread(config, {"NODENS_PODS": "insecure"})
-    assert (again.ttl_s, again.log_level, again.pods) == (8, "error", "insecure")
+    new = again(config, {"NODENS_PODS": "insecure"})
+    assert (new.ttl_s, new.log_level, new.pods) == (8, "error", "insecure")
 
 
 def test_yaml_is_not_imported_without_a_file():

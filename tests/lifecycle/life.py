@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from agent.config import load, reread
+from agent.config import again, load
 from agent.lifecycle import signals
 from agent.lifecycle.readiness import Readiness
 from agent.lifecycle.reload import Reloader
@@ -38,7 +38,7 @@ class Life:
         wishes = signals.Wishes()
         supervisor = Supervisor(wishes.fail)
         supervisor.start("eternal", self.eternal, critical=self.work == "dies")
-        reloader = Reloader(self.config, functools.partial(reread, self.config, os.environ), [self.part])
+        reloader = Reloader(self.config, functools.partial(again, self.config), [self.part])
         say("starting")
         if self.work == "slow":
             time.sleep(0.5)

@@ -60,7 +60,7 @@ def wanted(path: Path = WANTED) -> list[Row]:
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         if not line.startswith("|") or len(cells) != 6 or cells[2] not in FACETS:
             continue
-        plain = [cell.replace("`", "").replace("\\|", "|") for cell in cells]
+        plain = [cell.replace("`", "").replace("\\|", "|").replace("\\*", "*") for cell in cells]
         kinds, types = (tuple(part.strip() for part in cell.split(",")) for cell in plain[:2])
         rows.append(Row(kinds, types, *plain[2:]))
     return rows

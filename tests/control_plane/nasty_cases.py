@@ -196,7 +196,6 @@ def aliases(zone: str = "cluster.local") -> _Objects:
         "to-four-only": f"front.{base}",
         "to-headless": f"both-headless.{base}",
         "to-endpoint": f"node-0.spread.{base}",
-        "to-port": f"_http._tcp.front.{base}".replace("_", "") + "",
         "to-hollow": f"hollow.{base}",
         "to-nothing": f"nothing.{base}",
         "to-no-namespace": f"web.nowhere.svc.{zone}",

@@ -98,8 +98,36 @@ def _kind_of_service(value: dict[str, Any]) -> str:
     return "headless" if spec.get("clusterIP") == "None" else "cluster"
 
 
-def _of_service(value: dict[str, Any], zone: str) -> Iterator[Name]:
-    meta, spec, kind = value["metadata"], value["spec"], _kind_of_service(value)
+def _kinds(everything: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """Say what kind every Service is; one whose endpoints are host names is of a kind of its own."""
+    kinds = {
+        (value["metadata"]["namespace"], value["metadata"]["name"]): _kind_of_service(value)
+        for value in everything
+        if value["kind"] == "Service"
+    }
+    for value in everything:
+        owner = value["metadata"].get("labels", {}).get("kubernetes.io/service-name", "")
+        key = (value["metadata"].get("namespace", ""), owner)
+        if value.get("addressType") == "FQDN" and kinds.get(key) == "headless":
+            kinds[key] = "by name"
+    return kinds
+
+
+def _lost(some: Iterator[Name], value: dict[str, Any], known: set[str], zone: str) -> Iterator[Name]:
+    """Mark names of a namespace that has no Namespace object (any more)."""
+    namespace = value["metadata"]["namespace"]
+    if namespace in known:
+        yield from some
+        return
+    yield Name(f"{namespace}.svc.{zone}", "lost namespace")
+    yield Name(f"{namespace}.pod.{zone}", "lost pod namespace")
+    for name in some:
+        yield Name(name.text, name.kind if "reverse" in name.kind else f"lost {name.kind}")
+
+
+def _of_service(value: dict[str, Any], kinds: dict[tuple[str, str], str], zone: str) -> Iterator[Name]:
+    meta, spec = value["metadata"], value["spec"]
+    kind = kinds[meta["namespace"], meta["name"]]
     base = f"{meta['name']}.{meta['namespace']}.svc.{zone}"
     yield Name(base, kind)
     yield from _of_ports(base, kind, spec.get("ports") or [])
@@ -139,6 +167,8 @@ def _of_slice(value: dict[str, Any], kinds: dict[tuple[str, str], str], zone: st
     for endpoint in value.get("endpoints") or ():
         ready = endpoint.get("conditions", {}).get("ready", True)
         named = "endpoint" if ready else "unready endpoint"
+        if kind in {"none", "alias"}:
+            named = f"orphan {named}"
         target = (endpoint.get("targetRef") or {}).get("name", "")
         if target:
             yield Name(f"{target}.{base}", "pod name")
@@ -177,11 +207,8 @@ def _of_reverse_zones() -> Iterator[Name]:
 def names(objects: Iterable[dict[str, Any]], zone: str = "cluster.local") -> list[Name]:
     """Return every name worth asking, each once, the first description kept."""
     everything = list(objects)
-    kinds = {
-        (value["metadata"]["namespace"], value["metadata"]["name"]): _kind_of_service(value)
-        for value in everything
-        if value["kind"] == "Service"
-    }
+    kinds = _kinds(everything)
+    known = {value["metadata"]["name"] for value in everything if value["kind"] == "Namespace"}
     found: dict[str, Name] = {}
 
     def add(some: Iterable[Name]) -> None:
@@ -195,11 +222,10 @@ def names(objects: Iterable[dict[str, Any]], zone: str = "cluster.local") -> lis
         if value["kind"] == "Namespace":
             add(_of_namespace(value["metadata"]["name"], zone))
         elif value["kind"] == "Service":
-            add(_of_service(value, zone))
+            add(_lost(_of_service(value, kinds, zone), value, known, zone))
     for value in everything:
         if value["kind"] == "EndpointSlice":
-            add(_of_slice(value, kinds, zone))
-    # What exists wins over what a neighbour was thought not to be.
+            add(_lost(_of_slice(value, kinds, zone), value, known, zone))
     return list(found.values())
 
 

@@ -20,6 +20,7 @@ class Relay:
         self.port: int = self._listener.getsockname()[1]
         self.to_server_bytes = 0
         self.to_client_bytes = 0
+        self.attempts = 0
         self.connections = 0
         self.refusing = False
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -54,6 +55,7 @@ class Relay:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.attempts += 1
             if self.refusing:
                 client.close()
                 continue

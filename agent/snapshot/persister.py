@@ -66,6 +66,7 @@ class Persister:
     Attributes:
         generation: number of the newest generation held; 0 before the first.
         generation_bytes: its size.
+        written_unix_s: when it was written.
         write_s: how long the last generation took from freeze to fsync, seconds.
         dropped: times that changes were too many for the journal.
         failing: why the disk can't be written, "" while it can.
@@ -77,6 +78,7 @@ class Persister:
         self.generation = 0
         self.generation_bytes = 0
         self.write_s = 0.0
+        self.written_unix_s = 0.0
         self.dropped = 0
         self.failing = ""
         self._publisher = publisher
@@ -106,6 +108,7 @@ class Persister:
         self._recovered = recovered
         self.generation = recovered.generation.header.generation
         self.generation_bytes = len(recovered.generation.file)
+        self.written_unix_s = recovered.generation.header.written_unix_s
         self._is_due = not compiled or recovered.journals > 1
 
     def record(self, step: Consistent) -> None:
@@ -277,6 +280,7 @@ class Persister:
             raise
         table.rebase(PackedNodes(answers, 0, len(answers)))
         self.generation, self.generation_bytes = journal.generation, size
+        self.written_unix_s = header.written_unix_s
         self._last_write_s = time.monotonic()
         self.write_s = self._last_write_s - started_s
         self._is_due = bool(journal.broken)

@@ -1,0 +1,184 @@
+"""What the agent knows of itself, gathered when somebody asks.
+
+Law: reads plain counters and attributes of the rooms, changes nothing, and costs nothing while nobody asks but one
+sample a second.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from agent import __version__, wire
+from agent.cluster.objects import KINDS
+from agent.lifecycle.readiness import Readiness
+from agent.lifecycle.reload import Reloader
+from agent.lifecycle.supervisor import Supervisor
+from agent.observe.lag import LoopLag
+from agent.observe.logs import Logs
+from agent.observe.recent import Rate, Recent
+from agent.observe.status import Durations, Process, Skipped, Snapshot, Source, Status, Traffic
+from agent.server.counters import LATENCY_BOUNDS_S
+from agent.server.responder import Responder
+from agent.snapshot.persister import Persister
+from agent.snapshot.publisher import Publisher
+from agent.wire.codes import RCODES
+
+
+class Identity(NamedTuple):
+    """What does not change in a life."""
+
+    name: str
+    source: str
+    listen: tuple[str, ...]
+    zones: tuple[str, ...]
+
+
+class Rooms(NamedTuple):
+    """Where to look."""
+
+    publisher: Publisher
+    persister: Persister
+    responder: Callable[[], Responder]
+    readiness: Readiness
+    supervisor: Supervisor
+    reloader: Reloader
+    lag: LoopLag
+    logs: Logs
+
+
+class Survey:
+    """Reads the rooms.
+
+    Args:
+        identity: of this agent.
+        rooms: where to look.
+        refused: files that were not used at the start, and why.
+
+    Attributes:
+        started_s: how long it took from the start of the process to answering, seconds.
+        restore_s: how much of that was reading the snapshot, seconds.
+    """
+
+    def __init__(self, identity: Identity, rooms: Rooms, refused: tuple[str, ...]) -> None:
+        self.started_s = 0.0
+        self.restore_s = 0.0
+        self._identity = identity
+        self._rooms = rooms
+        self._refused = refused
+        self._started_unix_s = time.time()
+        self._recent = Recent(3600.0, 60)
+        self._requests = 0
+        self._rate = Rate()
+        self._per_s = 0.0
+        self._last_error = ""
+        self._last_error_unix_s = 0.0
+
+    def sample(self) -> None:
+        """Take the once-a-second sample."""
+        now_s = time.monotonic()
+        rooms = self._rooms
+        total = sum(rooms.publisher.requests.values())
+        self._recent.add(now_s, total - self._requests)
+        self._requests = total
+        responder = rooms.responder()
+        responder.settle()
+        self._per_s = self._rate.sample(now_s, sum(responder.counters.queries.values()))
+        freshness = rooms.publisher.freshness
+        if not freshness.connected and freshness.note != self._last_error:
+            self._last_error, self._last_error_unix_s = freshness.note, time.time()
+
+    def read(self) -> Status:
+        """Gather everything."""
+        rooms = self._rooms
+        rooms.responder().settle()
+        posture = rooms.responder().posture
+        return Status(
+            state=posture.state,
+            age_s=float(posture.age_s),
+            ready=rooms.readiness.ready,
+            not_ready=dict(rooms.readiness.reasons),
+            source=self._source(posture.age_s),
+            snapshot=self._snapshot(),
+            traffic=self._traffic(),
+            process=self._process(),
+        )
+
+    def _source(self, age_s: int) -> Source:
+        publisher = self._rooms.publisher
+        requests: dict[str, dict[str, int]] = {}
+        for (verb, code), count in publisher.requests.items():
+            requests.setdefault(verb, {})[str(code)] = count
+        freshness = publisher.freshness
+        return Source(
+            name=self._identity.source,
+            connected=freshness.connected,
+            note=freshness.note,
+            cluster=publisher.identity,
+            last_success_unix_s=time.time() - age_s if freshness.has_state else 0.0,
+            last_error=self._last_error,
+            last_error_unix_s=self._last_error_unix_s,
+            api_requests_last_hour=self._recent.total(time.monotonic()),
+            api_requests=requests,
+            api_bytes=publisher.request_bytes,
+        )
+
+    def _snapshot(self) -> Snapshot:
+        publisher, persister = self._rooms.publisher, self._rooms.persister
+        counts = persister.generations.counts
+        return Snapshot(
+            generation=persister.generation,
+            records=publisher.table.names_at_most(),
+            objects={kind: publisher.store.count(kind) for kind in KINDS},
+            skipped_total=dict(publisher.skipped_by_kind),
+            skipped=tuple(Skipped(*row) for row in publisher.skipped_names),
+            disk_bytes=persister.generation_bytes,
+            journal_bytes=persister.journal_bytes,
+            generation_writes=counts.generations,
+            persist_failures=counts.failures,
+            written_unix_s=persister.written_unix_s,
+            write_s=persister.write_s,
+            restore_s=self.restore_s,
+            persist_error=persister.failing,
+            refused=self._refused,
+        )
+
+    def _traffic(self) -> Traffic:
+        counters = self._rooms.responder().counters
+        dropped: Mapping[str, int] = counters.dropped
+        return Traffic(
+            queries=counters.queries,
+            responses={RCODES[rcode]: count for rcode, count in counters.responses.items() if count},
+            answers=dict(counters.answers),
+            dropped=dict(dropped),
+            queries_per_s=self._per_s,
+            tcp_connections=counters.tcp_open,
+            durations=Durations(
+                bounds_s=LATENCY_BOUNDS_S,
+                counts=tuple(counters.latency.buckets),
+                sum_s=counters.latency.sum_s,
+            ),
+            truncated=counters.truncated,
+        )
+
+    def _process(self) -> Process:
+        rooms, identity = self._rooms, self._identity
+        return Process(
+            version=__version__,
+            wire=wire.IMPLEMENTATION,
+            identity=identity.name,
+            pid=os.getpid(),
+            started_unix_s=self._started_unix_s,
+            uptime_s=time.time() - self._started_unix_s,
+            first_answer_s=self.started_s,
+            listen=identity.listen,
+            zones=identity.zones,
+            loop_lag_s=rooms.lag.worst_s,
+            task_failures=dict(rooms.supervisor.failures),
+            reloads_applied=rooms.reloader.applied,
+            reloads_refused=rooms.reloader.refused,
+            log_lines_dropped=rooms.logs.background.dropped,
+            log_lines_held=rooms.logs.damper.held,
+        )

@@ -122,6 +122,7 @@ class Background(logging.Handler):
         self.dropped = 0
         self._descriptor = descriptor
         self._lines: queue.Queue[bytes | None] = queue.Queue(MAX_QUEUED_LINES)
+        self._is_finished = False
         self._thread = threading.Thread(target=self._write_lines, name="log", daemon=True)
         self._thread.start()
 
@@ -136,8 +137,9 @@ class Background(logging.Handler):
 
     def finish(self, deadline_s: float) -> None:
         """Write what is queued, waiting at most `deadline_s`; the handler takes nothing afterwards."""
-        with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=deadline_s)
+        self._is_finished = True
+        with contextlib.suppress(queue.Full):  # full: then the thread is busy and looks at the flag
+            self._lines.put_nowait(None)
         self._thread.join(deadline_s)
 
     def _write_lines(self) -> None:
@@ -147,6 +149,8 @@ class Background(logging.Handler):
                     line = line[os.write(self._descriptor, line) :]
             except OSError:
                 self.dropped += 1
+            if self._is_finished and self._lines.empty():
+                return
 
 
 class Logs:

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import threading
 import time
 import warnings
 
@@ -100,7 +99,7 @@ def test_lines_reach_the_descriptor_in_order(pipe):
 
 def test_a_stuck_reader_blocks_nobody_and_lost_lines_are_counted(pipe, monkeypatch):
     monkeypatch.setattr(module, "MAX_QUEUED_LINES", 50)
-    _, write = pipe
+    read, write = pipe
     background = Background(write)
     background.setFormatter(TextLines())
     started = time.monotonic()
@@ -108,7 +107,12 @@ def test_a_stuck_reader_blocks_nobody_and_lost_lines_are_counted(pipe, monkeypat
         background.handle(record("x" * 4000))
     assert time.monotonic() - started < 5
     assert background.dropped > 2000
+    started = time.monotonic()
     background.finish(0.05)
+    assert time.monotonic() - started < 1
+    os.close(read)
+    background._thread.join(5)
+    assert not background._thread.is_alive()
 
 
 def test_a_closed_descriptor_is_counted(pipe):
@@ -133,14 +137,15 @@ def test_the_journal_gets_priorities_instead_of_times(pipe):
 
 def test_warnings_are_log_lines_and_finish_puts_everything_back(pipe):
     read, write = pipe
-    before = logging.root.handlers[:], logging.root.level, threading.active_count()
+    before = logging.root.handlers[:], logging.root.level
     logs = Logs("warning", "text", descriptor=write, environ={})
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.warn("old thing", DeprecationWarning, stacklevel=1)
     logs.finish()
     assert b"DeprecationWarning: old thing" in os.read(read, 4096)
-    assert before == (logging.root.handlers[:], logging.root.level, threading.active_count())
+    assert before == (logging.root.handlers[:], logging.root.level)
+    assert not logs.background._thread.is_alive()
 
 
 def test_formatting_that_fails_hurts_nobody(pipe, capsys):

@@ -326,7 +326,8 @@ class Persister:
             self._thread.shutdown(wait=False)
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        # Shielded: when the caller is cancelled, what was handed over is still done, and before what comes next.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
 
 
 def _write_entries(journal: JournalWriter, entries: list[Entry], *, sync: bool) -> None:

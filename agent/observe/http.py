@@ -2,7 +2,7 @@
 
 Law: one request, one response, one closed connection; GET and HEAD only; no request body is ever read. Head, headers,
 time and connections are bounded, and whatever is over a bound or malformed is refused and counted. Why not
-aiohttp.web: it costs 15 MiB and 0.2 s of the loop's time to import, on every node, for five pages.
+aiohttp.web: it costs 12 MiB and holds the loop for 0.2 s while it is imported, on every node, for five pages.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ class TextLines(logging.Formatter):
         fields = "".join(f" {key}={_text(value)}" for key, value in _fields(record).items())
         line = f"{record.levelname.lower():8}{record.getMessage()}{fields}{_trace(record)}"
         line = line.replace("\r", "\\r").replace("\n", "\\n")[:MAX_LINE_CHARS]
-        line = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
+        if not line.isprintable():
+            line = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
         if self._priorities:
             return f"<{_PRIORITY.get(record.levelno, 6)}>{line}"
         return f"{_time(record)} {line}"

@@ -23,7 +23,7 @@ _STYLE = """
 --good:#4cc38a;--warn:#f0a04b;--bad:#ff7b72}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:64rem;margin:0 auto;padding:1.5rem 1rem 3rem}
+main{max-width:72rem;margin:0 auto;padding:1.5rem 1rem 3rem}
 h1{font-size:1.05rem;margin:0;font-weight:600}
 header{display:flex;justify-content:space-between;gap:1rem;flex-wrap:wrap;color:var(--dim);margin-bottom:1rem}
 header h1{color:var(--ink)}
@@ -33,12 +33,12 @@ padding:1rem 1.25rem;margin-bottom:1rem}
 .fresh{border-left-color:var(--good)}.fresh strong{color:var(--good)}
 .stale{border-left-color:var(--warn)}.stale strong{color:var(--warn)}
 .expired,.not_ready{border-left-color:var(--bad)}.expired strong,.not_ready strong{color:var(--bad)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:1rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1rem}
 section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:1rem 1.25rem}
 h2{font-size:.8rem;text-transform:uppercase;letter-spacing:.06em;color:var(--dim);margin:0 0 .5rem}
 dl{display:grid;grid-template-columns:auto 1fr;gap:.15rem 1rem;margin:0}
-dt{color:var(--dim)}dd{margin:0;text-align:right;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
-.bad{color:var(--bad)}.wide{grid-column:1/-1}
+dt{color:var(--dim)}dd{margin:0;text-align:right;font-variant-numeric:tabular-nums;overflow-wrap:break-word;min-width:0}
+.wide{grid-column:1/-1}.wide dd{text-align:left}.trouble{border-left:.5rem solid var(--warn)}
 footer{margin-top:1rem;color:var(--dim)}a{color:inherit}
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -50,7 +50,9 @@ def render(status: Status) -> str:
     """Write the page for a status."""
     process, traffic, snapshot = status.process, status.traffic, status.snapshot
     title, sentence = state_in_words(status)
+    trouble = list(_trouble_rows(status))
     cards = [
+        *([_card("Trouble", trouble, "wide trouble")] if trouble else ()),
         _card("Source", _source_rows(status)),
         _card("Snapshot", _snapshot_rows(status)),
         _card("Queries", [
@@ -62,19 +64,16 @@ def render(status: Status) -> str:
         _card("Responses", [*_counts(traffic.responses), *_counts(traffic.dropped, "dropped: ")]),
         _card("Process", [
             ("uptime", age(process.uptime_s)),
-            ("ready to answer after", f"{process.first_answer_s * 1000:,.0f} ms"),
+            ("answered after", f"{process.first_answer_s * 1000:,.0f} ms"),
             ("listens on", ", ".join(process.listen)),
             ("zones", ", ".join(process.zones)),
             ("data plane", process.wire),
             ("loop lag", f"{process.loop_lag_s * 1000:.1f} ms"),
-            *((f"task {name} failed", count(value)) for name, value in process.task_failures.items() if value),
         ]),
     ]  # fmt: skip
     if snapshot.skipped:
         rows = [(f"{each.kind} {each.name}", each.reason) for each in snapshot.skipped[-10:]]
         cards.append(_card("Objects skipped last", rows, "wide"))
-    if not status.ready:
-        cards.append(_card("Not ready", list(status.not_ready.items()), "wide"))
     return (
         "<!doctype html>"
         f'<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{REFRESH_S}">'
@@ -98,9 +97,6 @@ def _source_rows(status: Status) -> Rows:
         yield "cluster", source.cluster
     if source.name == "kubernetes":
         yield "API requests, last hour", count(source.api_requests_last_hour)
-    if source.last_error:
-        yield "last error", source.last_error
-        yield "that was", _ago(source.last_error_unix_s)
 
 
 def _snapshot_rows(status: Status) -> Rows:
@@ -111,12 +107,24 @@ def _snapshot_rows(status: Status) -> Rows:
     for kind, skipped in snapshot.skipped_total.items():
         if skipped:
             yield f"{kind} skipped", count(skipped)
-    yield "on disk", f"{amount(snapshot.disk_bytes)} + journal {amount(snapshot.journal_bytes)}"
+    yield "on disk", amount(snapshot.disk_bytes)
     yield "written", _ago(snapshot.written_unix_s)
+    yield "journal", amount(snapshot.journal_bytes)
+
+
+def _trouble_rows(status: Status) -> Rows:
+    source, snapshot = status.source, status.snapshot
+    for name, reason in status.not_ready.items():
+        yield f"not ready: {name}", reason
+    if source.last_error and not source.connected:
+        yield "source", f"{source.last_error} ({_ago(source.last_error_unix_s)})"
     if snapshot.persist_failures:
-        yield "failed writes", f"{count(snapshot.persist_failures)}: {snapshot.persist_error}"
+        yield "disk", f"{count(snapshot.persist_failures)} failed writes: {snapshot.persist_error}"
     for refused in snapshot.refused:
         yield "refused at start", refused
+    for task, failures in status.process.task_failures.items():
+        if failures:
+            yield f"task {task}", f"failed and was started again {count(failures)} times"
 
 
 def _card(title: str, rows: Rows, style: str = "") -> str:

@@ -237,6 +237,10 @@ class App:
         self, recovered: Recovered | None, origin: Origin, persister: Persister, supervisor: Supervisor
     ) -> None:
         """Load the objects behind their names, then start what keeps them right; started once."""
+        from agent.lifecycle.memory import bound_heap, give_back
+
+        bound_heap()
+        persister.after_write = give_back
         if recovered is not None:
             await self._load(recovered)
         publisher, source = self.publisher, origin.make()

@@ -87,8 +87,8 @@ class Survey:
         responder.settle()
         self._per_s = self._rate.sample(now_s, sum(responder.counters.queries.values()))
         freshness = rooms.publisher.freshness
-        if not freshness.connected and freshness.note != self._last_error:
-            self._last_error, self._last_error_unix_s = freshness.note, time.time()
+        if freshness.last_loss and (not freshness.connected or freshness.last_loss != self._last_error):
+            self._last_error, self._last_error_unix_s = freshness.last_loss, time.time()
 
     def read(self) -> Status:
         """Gather everything."""

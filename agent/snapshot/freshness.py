@@ -18,6 +18,10 @@ class Freshness:
     Args:
         stale_after_s: age from which an answer is called stale, seconds.
         max_stale_s: age from which own names are answered SERVFAIL; 0: never.
+
+    Attributes:
+        note: state of the source, for people.
+        last_loss: why it was last lost, "" if it never was.
     """
 
     def __init__(self, stale_after_s: float, max_stale_s: float) -> None:
@@ -26,6 +30,7 @@ class Freshness:
         self.has_state = False
         self.connected = False
         self.note = "starting"
+        self.last_loss = ""
         self._confirmed_s: float | None = None
 
     def restored(self, age_s: float, now_s: float) -> None:
@@ -49,7 +54,7 @@ class Freshness:
         """Note that the source is no longer followed; tell whether that is news."""
         news = self.connected or self.note != reason
         self.connected = False
-        self.note = reason
+        self.note = self.last_loss = reason
         return news
 
     def age_s(self, now_s: float) -> float:

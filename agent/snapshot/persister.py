@@ -70,6 +70,7 @@ class Persister:
         write_s: how long the last generation took from freeze to fsync, seconds.
         dropped: times that changes were too many for the journal.
         failing: why the disk can't be written, "" while it can.
+        after_write: called on the disk's thread after each generation.
     """
 
     def __init__(self, generations: Generations, publisher: Publisher, origin: str, pace: Pace, log: Log) -> None:
@@ -81,6 +82,7 @@ class Persister:
         self.written_unix_s = 0.0
         self.dropped = 0
         self.failing = ""
+        self.after_write: Callable[[], object] = lambda: None
         self._publisher = publisher
         self._origin = origin
         self._log = log
@@ -279,12 +281,13 @@ class Persister:
             self._oldest_change_s = oldest_change_s if oldest_change_s is not None else started_s
             raise
         table.rebase(PackedNodes(answers, 0, len(answers)))
+        del objects_section, sections
         self.generation, self.generation_bytes = journal.generation, size
         self.written_unix_s = header.written_unix_s
         self._last_write_s = time.monotonic()
         self.write_s = self._last_write_s - started_s
         self._is_due = bool(journal.broken)
-        await self._on_thread(lambda: self.generations.prune(self.pace.keep))
+        await self._on_thread(lambda: (self.generations.prune(self.pace.keep), self.after_write()))
 
     def _rotate(self, before: list[Entry]) -> JournalWriter:
         old = self._journal

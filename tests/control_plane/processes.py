@@ -58,7 +58,14 @@ def wait_until(what: str, ask: Callable[[], _T], *, timeout_s: float = 30, every
 class Child:
     """A program run in the background, its output in a file; use it as a context manager or end it with `stop`."""
 
-    def __init__(self, command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -69,6 +76,7 @@ class Child:
                 env=dict(env) if env is not None else None,
                 cwd=Path(__file__).parents[2],
                 start_new_session=True,
+                pass_fds=tuple(pass_fds),
             )
         self.pid = self._process.pid
         self.started_s = time.monotonic()

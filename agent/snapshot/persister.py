@@ -18,7 +18,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
+import msgspec
+
+from agent.cluster.objects import Stored
 from agent.errors import SnapshotError
+from agent.records.zone import Profile
 from agent.snapshot.compiler import profile_section
 from agent.snapshot.entries import Entry
 from agent.snapshot.format import SECTION_ANSWERS, SECTION_OBJECTS, SECTION_PROFILE, Header
@@ -27,7 +31,7 @@ from agent.snapshot.journal import JournalWriter
 from agent.snapshot.objects import encode_objects
 from agent.snapshot.publisher import SLICE_S, Consistent, Log, Publisher
 from agent.snapshot.recovery import Recovered
-from agent.wire.table import PackedNodes, pack
+from agent.wire.table import AnswerTable, PackedNodes, pack
 
 MAX_PENDING_BYTES = 8 << 20
 """Bound of changes waiting for the disk; beyond it they are dropped, and a generation takes their place."""
@@ -51,6 +55,15 @@ class Pace(NamedTuple):
     rewrite_churn_percent: int = 10
     rewrite_after_s: float = 60.0
     sync_every_s: float = 1.0
+
+
+class _Point(NamedTuple):
+    """A consistent point, frozen; `header` lacks its number and time of writing."""
+
+    table: AnswerTable
+    profile: Profile
+    header: Header
+    objects: list[Stored]
 
 
 class Persister:
@@ -244,50 +257,52 @@ class Persister:
 
     async def _roll(self) -> None:
         """Write a generation from a consistent point; changes go on meanwhile, into the next journal."""
-        publisher = self._publisher
-        await publisher.idle()
+        await self._publisher.idle()
         started_s = time.monotonic()
         # From here to the freeze nothing may wait: this is the consistent point.
         before, self._pending, self._pending_bytes = self._pending, [], 0
-        table, profile = publisher.table, publisher.profile
-        positions, identity, epoch = dict(publisher.positions), publisher.identity, publisher.epoch
-        confirmed_unix_s = self._confirmed_unix_s()
-        objects = publisher.store.objects()
-        table.freeze()
         oldest_change_s, self._oldest_change_s = self._oldest_change_s, None
+        table = self._publisher.table
+        point = self._freeze()
         try:
-            journal = await self._on_thread(lambda: self._rotate(before))
-            self._journal = journal
-            objects_section = await _in_slices(encode_objects(objects))
-            del objects
-            answers = await self._pack(table.frozen_items, table.names_at_most())
-            header = Header(
-                cluster_identity=identity,
-                generation=journal.generation,
-                epoch=epoch,
-                positions=positions,
-                confirmed_unix_s=confirmed_unix_s,
-                written_unix_s=time.time(),
-                origin=self._origin,
-            )
-            sections = [
-                (SECTION_PROFILE, profile_section(profile)),
-                (SECTION_OBJECTS, objects_section),
-                (SECTION_ANSWERS, answers),
-            ]
-            size = await self._on_thread(lambda: self.generations.write(header, sections))
+            self._journal = journal = await self._on_thread(lambda: self._rotate(before))
+            answers = await self._write(point, journal.generation)
         except BaseException:
             table.thaw()
             self._oldest_change_s = oldest_change_s if oldest_change_s is not None else started_s
             raise
         table.rebase(PackedNodes(answers, 0, len(answers)))
-        del objects_section, sections
-        self.generation, self.generation_bytes = journal.generation, size
-        self.written_unix_s = header.written_unix_s
+        self.generation = journal.generation
         self._last_write_s = time.monotonic()
         self.write_s = self._last_write_s - started_s
         self._is_due = bool(journal.broken)
         await self._on_thread(lambda: (self.generations.prune(self.pace.keep), self.after_write()))
+
+    def _freeze(self) -> _Point:
+        publisher = self._publisher
+        publisher.table.freeze()
+        header = Header(
+            cluster_identity=publisher.identity,
+            generation=0,
+            epoch=publisher.epoch,
+            positions=dict(publisher.positions),
+            confirmed_unix_s=self._confirmed_unix_s(),
+            written_unix_s=0.0,
+            origin=self._origin,
+        )
+        return _Point(publisher.table, publisher.profile, header, publisher.store.objects())
+
+    async def _write(self, point: _Point, number: int) -> bytes:
+        """Encode and write what was frozen; gives the answers section."""
+        objects = await _in_slices(encode_objects(point.objects))
+        point.objects.clear()
+        answers = await self._pack(point.table.frozen_items, point.table.names_at_most())
+        header = msgspec.structs.replace(point.header, generation=number, written_unix_s=time.time())
+        profile = profile_section(point.profile)
+        sections = ((SECTION_PROFILE, profile), (SECTION_OBJECTS, objects), (SECTION_ANSWERS, answers))
+        self.generation_bytes = await self._on_thread(lambda: self.generations.write(header, sections))
+        self.written_unix_s = header.written_unix_s
+        return answers
 
     def _rotate(self, before: list[Entry]) -> JournalWriter:
         old = self._journal

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from agent.config.options import Config
 from agent.config.slots import Slot, table
 from agent.errors import ConfigError, NodensError
+from agent.lifecycle.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +38,32 @@ class Reloader:
         config: the one in force.
         read: reads the same places again; blocking, so it runs on a thread.
         parts: everything that follows a change.
+        notifier: tells systemd when a reload begins and ends.
 
     Attributes:
         config: the one in force now.
         applied, refused: how many reloads ended so.
     """
 
-    def __init__(self, config: Config, read: Callable[[], Config], parts: Iterable[Part]) -> None:
+    def __init__(
+        self, config: Config, read: Callable[[], Config], parts: Iterable[Part], notifier: Notifier | None = None
+    ) -> None:
         self.config = config
         self.applied = 0
         self.refused = 0
         self._read = read
         self._parts = tuple(parts)
+        self._notifier = notifier or Notifier({})
 
     async def reload(self) -> Outcome:
         """Do one reload; says in one line what came of it."""
+        self._notifier.reloading()
+        try:
+            return await self._reload()
+        finally:
+            self._notifier.ready()
+
+    async def _reload(self) -> Outcome:
         try:
             config = await asyncio.wait_for(asyncio.to_thread(self._read), READ_TIMEOUT_S)
             changed = self._apply(config)

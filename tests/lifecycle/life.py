@@ -38,7 +38,7 @@ class Life:
         wishes = signals.Wishes()
         supervisor = Supervisor(wishes.fail)
         supervisor.start("eternal", self.eternal, critical=self.work == "dies")
-        reloader = Reloader(self.config, functools.partial(again, self.config), [self.part])
+        reloader = Reloader(self.config, functools.partial(again, self.config), [self.part], self.notifier)
         say("starting")
         if self.work == "slow":
             time.sleep(0.5)
@@ -59,9 +59,7 @@ class Life:
         raise OSError("the socket is gone")
 
     async def reload(self, reloader: Reloader) -> None:
-        self.notifier.reloading()
         outcome = await reloader.reload()
-        self.notifier.ready()
         say("reload", ",".join(outcome.changed) or "-", outcome.refused.split("\n")[0] or "-")
 
     def part(self, config):

@@ -83,7 +83,7 @@ def test_lameduck_serves_on_before_closing(child):
     life.send(signal.SIGTERM)
     started = time.monotonic()
     life.until("close")
-    assert 0.25 < time.monotonic() - started < 3
+    assert 0.25 < time.monotonic() - started < 10
     assert life.end()[0] == 0
 
 
@@ -114,7 +114,7 @@ def test_a_second_signal_leaves_at_once_even_if_the_loop_hangs(child, work, seco
     life.send(second)
     code, _ = life.end()
     assert code == 1
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert f"{second.name} again, leaving at once" in life.err
 
 

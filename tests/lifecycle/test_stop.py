@@ -87,7 +87,7 @@ async def test_the_end_is_gone_through_even_if_every_step_is_broken(caplog):
     readiness = Readiness()
     started = time.monotonic()
     await stop(Ending(close, drain, write), Deadlines(0.05, 0.05), readiness, Notifier({}))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     assert steps == ["close", "drain", "write"]
     assert readiness.reasons == {"draining": "the agent is stopping"}
     assert all(

@@ -133,7 +133,9 @@ class App:
         wishes.listen()
         self.notifier.ready()
         supervisor = Supervisor(wishes.fail)
-        reloader = Reloader(self.config, lambda: again(self.config, os.environ), (self._prepare(persister),))
+        reloader = Reloader(
+            self.config, lambda: again(self.config, os.environ), (self._prepare(persister),), self.notifier
+        )
         lag = LoopLag()
         rooms = Rooms(
             self.publisher, persister, lambda: self.responder, self.readiness, supervisor, reloader, lag, self.logs

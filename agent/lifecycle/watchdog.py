@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import os
 from collections.abc import Awaitable, Callable, Sequence
 
 from agent.config.addresses import reachable
@@ -48,7 +48,7 @@ async def ask(host: str, port: int, *, rcode: int = NOERROR) -> bool:
         port: of the listening socket.
         rcode: what is right (REFUSED where the configuration refuses the name).
     """
-    query = secrets.token_bytes(2) + b"\0\0\0\1\0\0\0\0\0\0" + STATUS_NODENS
+    query = os.urandom(2) + b"\0\0\0\1\0\0\0\0\0\0" + STATUS_NODENS
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):

@@ -44,6 +44,8 @@ from agent.wire.posture import EXPIRED, NOT_READY, STALE, START, Posture
 from agent.wire.reply import MAX_TCP_BYTES, Answer, assemble, header_only, is_truncated
 from agent.wire.table import AnswerTable
 
+_DAMAGE = (WireError, IndexError, struct.error)
+"""What reading a node that is none can raise."""
 _OPT_AT_ROOT = b"\x00\x00\x29"
 
 
@@ -127,7 +129,10 @@ class Responder:
         if self._access is not None and not self._access.allows(client_ip):
             return self._turn_away(packet, client_ip, tcp=tcp)
         if not tcp:
-            reply = self._hit.answer(packet)
+            try:
+                reply = self._hit.answer(packet)
+            except _DAMAGE:
+                reply = None  # The slow path meets it again, and counts it.
             if reply is not None:
                 return reply
         return self._read(packet, client_ip, tcp=tcp)
@@ -191,7 +196,7 @@ class Responder:
         try:
             self._hit.turn += 1
             return self._zones.answer(query.key, query.qtype, self._hit.turn)
-        except (WireError, IndexError, struct.error):
+        except _DAMAGE:
             self.counters.damaged_nodes += 1
             return Answer(SERVFAIL)
 

@@ -1,7 +1,7 @@
 """The hit path: the common query, answered with as few operations as Python allows.
 
 Law: it answers only what it is sure of and says None to everything else, which the responder's slow path then reads
-with care; where both answer, they send the same octets (a test compares them). It reads no clock and raises nothing.
+with care; where both answer, they send the same octets (a test compares them). It reads no clock.
 
 Sure is: QR=0, QUERY, one question, at most one further record which is an OPT seen before, a common type, a name
 found in the table (what is found is well formed, see `answer`) or a well-formed one that an own zone denies, no TTL
@@ -163,7 +163,7 @@ class HitPath:
         65, so lower-casing leaves them alone. Every key in the table is well formed, so a name that is found is.
 
         Raises:
-            struct.error: a node is damaged.
+            struct.error, IndexError: a node is damaged.
         """
         if self._version == self._table.version:
             reply = self._kept.get(packet[2:])
@@ -222,13 +222,14 @@ class HitPath:
         zone = self._table.zone_of(key)
         if zone is None or zone.number not in self._denies or (self._marks and opt[1]):
             return None
-        at, root = 0, len(key) - 1
-        while at < root:
+        # The zone was found at the boundary of a label, so what is left to check are lengths.
+        at, apex = 0, len(key) - len(zone.name)
+        while at < apex:
             length = key[at]
             if length > MAX_LABEL_BYTES:
                 return None
             at += length + 1
-        if at != root or root >= MAX_NAME_BYTES:
+        if len(key) > MAX_NAME_BYTES:
             return None
         return self._negative(packet, codes.NXDOMAIN, zone, HEADER_BYTES + len(key), headers, opt)
 

@@ -153,9 +153,11 @@ class App:
         supervisor.start("follow", lambda: self._follow(recovered, origin, persister, supervisor))
         if self.config.admin is not None:
             supervisor.start("admin", partial(self._serve_admin, self.config.admin, survey, reloader))
-        code = await until_stopped(wishes, lambda: self._reload(reloader))
+        code = await until_stopped(wishes, reloader.reload)
         ending = Ending(self._close, self._drain, lambda: self._last_write(supervisor, persister))
-        deadlines = Deadlines(reloader.config.lameduck_s, reloader.config.drain_s)
+        # A person at the terminal is not kept waiting for load balancers to look away.
+        lameduck_s = 0.0 if wishes.stopped_by == "SIGINT" else reloader.config.lameduck_s
+        deadlines = Deadlines(lameduck_s, reloader.config.drain_s)
         await stop(ending, deadlines, self.readiness, self.notifier)
         return code
 
@@ -309,11 +311,6 @@ class App:
         await Admin(address, survey.read, load_metrics).run()
 
     # Reload and end -------------------------------------------------------------------------------------------------
-
-    async def _reload(self, reloader: Reloader) -> None:
-        self.notifier.reloading()
-        await reloader.reload()
-        self.notifier.ready()
 
     def _prepare(self, persister: Persister) -> Part:
         """Make the one part of a reload: everything is built before anything is put in place."""

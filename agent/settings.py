@@ -97,7 +97,12 @@ def file_limits(config: Config) -> FileLimits:
     """Bounds of the file source."""
     file = config.file
     return FileLimits(
-        poll_s=file.poll_s, debounce_s=file.debounce_s, max_bytes=file.max_bytes, max_files=file.max_files
+        poll_s=file.poll_s,
+        debounce_s=file.debounce_s,
+        max_bytes=file.max_bytes,
+        max_files=file.max_files,
+        max_memory_bytes=file.max_memory_bytes,
+        timeout_s=file.timeout_s,
     )
 
 

@@ -47,6 +47,7 @@ from agent.wire.table import AnswerTable
 _DAMAGE = (WireError, IndexError, struct.error)
 """What reading a node that is none can raise."""
 _OPT_AT_ROOT = b"\x00\x00\x29"
+_ONE_ADDITIONAL = bytes((0, 0, 0, 0, 0, 1))
 
 
 class Sent(NamedTuple):
@@ -266,13 +267,15 @@ class Responder:
         if answer.rcode == SERVFAIL:
             return
         self.counters.answers["stale" if self._posture.state == STALE else "fresh"] += 1
-        if tcp or (query.opt is not None and self._wants_cookie(query.opt)):
+        opt = query.opt
+        if tcp or (opt is not None and self._wants_cookie(opt)):
             return
         if answer.lasting:
             self._hit.keep(query.packet, sent.reply)
         tail = query.packet[query.end :]
-        # An owner that is a pointer to a root name somewhere would mean something else behind another question.
-        if answer.rcode == NOERROR and tail.startswith(_OPT_AT_ROOT):
+        # Only what means the same behind any question: counted as one record, its owner not a pointer somewhere.
+        is_plain = tail.startswith(_OPT_AT_ROOT) and query.packet[6:12] == _ONE_ADDITIONAL
+        if opt is not None and is_plain and answer.rcode == NOERROR:
             self._hit.learn(tail, sent.limit_bytes, sent.opt)
 
 

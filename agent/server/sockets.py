@@ -73,8 +73,8 @@ def inherit(environ: MutableMapping[str, str], pid: int, first: int = _FIRST_INH
     names = words["LISTEN_FDNAMES"].split(":")
     found = []
     for number in range(count):
-        os.set_inheritable(first + number, False)
         try:
+            os.set_inheritable(first + number, False)
             sock = socket.socket(fileno=first + number)
         except OSError as error:
             raise NodensError(f"inherited descriptor {first + number} is no socket: {error}") from error

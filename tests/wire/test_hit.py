@@ -104,11 +104,13 @@ class Twin(RuleBasedStateMachine):
         flags=st.sampled_from([0x0100, 0x0120, 0, 0x0110, 0x0500, 0x0140]),
         qclass=st.sampled_from([1, 1, 1, 3, 255]),
         times=st.integers(1, 3),
+        counted=st.sampled_from([None, None, None, 0, 1, 2]),
     )
-    def asked(self, name, pattern, qtype, extra, flags, qclass, times) -> None:
+    def asked(self, name, pattern, qtype, extra, flags, qclass, times, counted) -> None:
         for ident in range(times):
             body = question(scrambled(to_wire(name), pattern), qtype, qclass) + extra
-            sent = packet(body, (1, 0, 0, int(extra not in (b"", b"trailing"))), flags=flags, ident=ident)
+            records = int(extra not in (b"", b"trailing")) if counted is None else counted
+            sent = packet(body, (1, 0, 0, records), flags=flags, ident=ident)
             quick = self.fast.respond(sent, CLIENT, tcp=False)
             careful = self.slow._read(sent, CLIENT, tcp=False)
             assert understood(quick) == understood(careful)

@@ -1,0 +1,297 @@
+"""The one door to the API servers, for every kind.
+
+Law: at most one request waits for its answer at a time; each passes the governor and is accounted for exactly once.
+While nothing can be reached, only TCP connects are spent; an overloaded server (429, 5xx, silence) closes the door
+for all kinds, for as long as it asked and a random time more. After every return the cluster's identity is checked
+before any position is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import zlib
+from typing import NamedTuple
+
+import msgspec
+
+from agent.cluster.objects import NAMESPACE, Page, decode_list, unpack_namespace
+from agent.cluster.selection import EVERYTHING, Selection
+from agent.errors import SourceError
+from agent.sources import Sink
+from agent.sources.api import (
+    Answer,
+    Api,
+    ClusterChangedError,
+    CredentialsError,
+    Query,
+    RejectedError,
+    Resource,
+    SilentError,
+    UnreachableError,
+    rejection,
+)
+from agent.sources.counters import Counters
+from agent.sources.pacing import Backoff, Clock, Governor, Timing, reconnect_delay_s
+
+MAX_PAGE_BYTES = 64 * 1024 * 1024
+"""Bound of one page of a list, compressed and not: 500 of the largest slices (1,000 endpoints) are 150 MB, so that
+the reflector asks for smaller pages when it meets this."""
+MAX_STATUS_BYTES = 64 * 1024
+OF_ONE_KIND = frozenset({400, 403, 404})
+"""Statuses that say something about one kind only; any other that is not 200 holds up every request."""
+IDENTITY = Resource(NAMESPACE, "namespaces", "/api/v1/namespaces", (("fieldSelector", "metadata.name=kube-system"),))
+"""Who this cluster is: the UID of its kube-system namespace, by a list, as the account may not get."""
+
+_log = logging.getLogger("nodens.source.kubernetes")
+
+
+class TooLargeError(SourceError):
+    """A page of a list is larger than `MAX_PAGE_BYTES`."""
+
+
+class Fetched(NamedTuple):
+    """A page, and the size of its JSON."""
+
+    page: Page
+    size_bytes: int
+
+
+class Gate:
+    """Asks the API servers.
+
+    Args:
+        api: the way there.
+        sink: told of every request and of the cluster's identity.
+        clock: time.
+        timing: spans.
+        governor: bounds requests per hour.
+        counters: what happened.
+        known_identity: cluster that the positions held from before belong to.
+        node_name: decides this node's place in the reconnect window.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        sink: Sink,
+        clock: Clock,
+        timing: Timing,
+        governor: Governor,
+        counters: Counters,
+        known_identity: str,
+        node_name: str,
+    ) -> None:
+        self.epoch = 0
+        self.identity = known_identity
+        self._api = api
+        self._sink = sink
+        self._clock = clock
+        self._timing = timing
+        self._governor = governor
+        self._counters = counters
+        self._node_name = node_name
+        self._turn = asyncio.Lock()
+        self._backoff = Backoff(timing.backoff_s, timing.backoff_max_s)
+        self._shut_until_s = 0.0
+        self._is_unreachable = False
+        self._came_back = False
+        self._must_identify = True
+        self._has_identified = False
+
+    async def watch(self, resource: Resource, query: Query, epoch: int) -> Answer:
+        """Start a watch.
+
+        Args:
+            resource: what to watch.
+            query: beside its selectors.
+            epoch: the caller's; a position is only used in the epoch that it was learnt in.
+
+        Raises:
+            ClusterChangedError: the cluster is another one than the position's.
+            SourceError: no watch; see `sources.api` for the classes.
+        """
+        answer = await self._ask("WATCH", resource, query, epoch)
+        self._sink.requested("WATCH", answer.status, 0)
+        return answer
+
+    async def page(self, resource: Resource, query: Query, selection: Selection, epoch: int) -> Fetched:
+        """Fetch and decode one page of a list; raises like `watch`, and TooLargeError."""
+        answer = await self._ask("LIST", resource, query, epoch)
+        return await self._finish(answer, resource, selection)
+
+    def failed(self, error: SourceError) -> None:
+        """Count a failure that concerns every kind, and close the door for a while."""
+        now_s, timing = self._clock.now(), self._timing
+        if isinstance(error, UnreachableError) and not self._came_back:
+            self._is_unreachable = True
+            wait_s = random.uniform(timing.probe_min_s, timing.probe_max_s)
+            self._must_identify = True
+        elif isinstance(error, RejectedError):
+            if error.code == 401:
+                self._api.distrust()
+            wait_s = self._backoff.next_s(at_least_s=min(error.retry_after_s, timing.retry_after_max_s))
+        else:
+            # Also when a TCP connect works and the connection after it doesn't: that is silence, not absence.
+            wait_s = self._backoff.next_s(longest_s=timing.silent_max_s)
+            self._must_identify = True
+        self._came_back = False
+        self._shut_until_s = max(self._shut_until_s, now_s + wait_s)
+
+    async def _ask(self, verb: str, resource: Resource, query: Query, epoch: int) -> Answer:
+        async with self._turn:
+            await self._pass()
+            if self._must_identify:
+                await self._identify()
+            if epoch != self.epoch:
+                raise ClusterChangedError("the cluster is not the one that the position belongs to")
+            return await self._send(verb, resource, query)
+
+    async def _pass(self) -> None:
+        while True:
+            wait_s = self._shut_until_s - self._clock.now()
+            if wait_s > 0.0:
+                await self._clock.sleep(wait_s)
+            if not self._is_unreachable:
+                return
+            self._counters.probes += 1
+            try:
+                await self._api.probe()
+            except UnreachableError:
+                self._shut_until_s = self._clock.now() + random.uniform(
+                    self._timing.probe_min_s, self._timing.probe_max_s
+                )
+                continue
+            self._is_unreachable = False
+            self._came_back = True
+            # The one place where a fleet's return is spread out: every node's cache of the past is worth nothing to a
+            # restarted API server (410), so that all of them would list at this very moment.
+            await self._clock.sleep(reconnect_delay_s(self._node_name, self._timing.spread_s))
+
+    async def _send(self, verb: str, resource: Resource, query: Query) -> Answer:
+        await self._governor.take()
+        try:
+            answer = await self._api.get(resource.path, [*resource.query, *query], is_watch=verb == "WATCH")
+        except (CredentialsError, UnreachableError) as error:
+            self.failed(error)
+            raise
+        except SilentError as error:
+            self._sink.requested(verb, 0, 0)
+            self.failed(error)
+            raise
+        if answer.status == 200:
+            self._came_back = False
+            self._backoff.reset()
+            return answer
+        body = await self._read_status(answer)
+        self._sink.requested(verb, answer.status, len(body))
+        refused = rejection(verb, resource.name, answer.status, answer.retry_after_s, body)
+        if isinstance(refused, RejectedError) and refused.code not in OF_ONE_KIND:
+            self.failed(refused)
+        raise refused
+
+    async def _read_status(self, answer: Answer) -> bytes:
+        body = b""
+        try:
+            async with asyncio.timeout(self._timing.answer_s):
+                while len(body) < MAX_STATUS_BYTES and (chunk := await answer.chunk()):
+                    body += chunk
+        except (SilentError, TimeoutError):
+            pass  # The status line says enough.
+        finally:
+            answer.close()
+        try:
+            return plain(body, answer.encoding, MAX_STATUS_BYTES)
+        except SourceError:
+            return b""
+
+    async def _finish(self, answer: Answer, resource: Resource, selection: Selection) -> Fetched:
+        received, pieces = 0, []
+        try:
+            async with asyncio.timeout(self._timing.page_s):
+                while chunk := await answer.chunk():
+                    received += len(chunk)
+                    pieces.append(chunk)
+                    if received > MAX_PAGE_BYTES:
+                        raise TooLargeError(f"a page of {resource.name} is larger than {MAX_PAGE_BYTES} bytes")
+        except TimeoutError:
+            error = SilentError(f"a page of {resource.name} was not complete after {self._timing.page_s:g} s")
+            self.failed(error)
+            raise error from None
+        except SilentError as error:
+            self.failed(error)
+            raise
+        finally:
+            self._sink.requested("LIST", answer.status, received)
+            answer.close()
+        # Megabytes: inflated and decoded beside the loop, which goes on answering.
+        return await asyncio.to_thread(_decode, pieces, answer.encoding, resource.kind, selection)
+
+    async def _identify(self) -> None:
+        """Learn who the cluster is; a position held from before counts only in the cluster that it belongs to."""
+        unknown = ""
+        found = ""
+        try:
+            answer = await self._send("LIST", IDENTITY, [("resourceVersion", "0")])
+            page = (await self._finish(answer, IDENTITY, EVERYTHING)).page
+        except RejectedError as error:
+            if error.code not in OF_ONE_KIND:
+                raise
+            unknown = str(error)
+        else:
+            found = next((_uid(stored.blob) for stored in page.objects if stored.key == "kube-system"), "")
+            unknown = "" if found else "the API server shows no namespace kube-system"
+        self._must_identify = False
+        self._settle_identity(found, unknown)
+
+    def _settle_identity(self, found: str, unknown: str) -> None:
+        is_first, self._has_identified = not self._has_identified, True
+        if found:
+            is_another = found != self.identity
+            self.identity = found
+            if is_first or is_another:
+                self._sink.identify(found)
+        else:
+            # Positions of this very process go on being used, as any client does; those from a disk are not.
+            is_another = is_first
+            if is_first:
+                _log.warning("the cluster's identity can't be learned, so nothing is resumed from disk: %s", unknown)
+        if is_another:
+            self.epoch += 1
+
+
+def plain(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """Inflate a body.
+
+    Raises:
+        TooLargeError: it is larger than `limit_bytes`.
+        SourceError: it is cut, broken, or in another encoding than gzip.
+    """
+    if encoding in {"", "identity"}:
+        return body
+    if encoding != "gzip":
+        raise SourceError(f"the API server compressed by {encoding[:40]!r}, which was not asked for")
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        text = inflater.decompress(body, limit_bytes + 1)
+    except zlib.error as error:
+        raise SourceError(f"a compressed answer is broken: {error}") from None
+    if len(text) > limit_bytes:
+        raise TooLargeError(f"an answer is larger than {limit_bytes} bytes")
+    if not inflater.eof:
+        raise SourceError("a compressed answer ends too early")
+    return text
+
+
+def _decode(pieces: list[bytes], encoding: str, kind: str, selection: Selection) -> Fetched:
+    body = plain(b"".join(pieces), encoding, MAX_PAGE_BYTES)
+    return Fetched(decode_list(kind, body, selection), len(body))
+
+
+def _uid(blob: bytes) -> str:
+    try:
+        uid = unpack_namespace(blob).uid
+    except msgspec.DecodeError:
+        return ""
+    return f"uid:{uid}" if uid else ""

@@ -12,26 +12,19 @@ the disk budget allows another file of this size (docs/decisions/0009).
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
-import msgspec
-
-from agent.cluster.objects import Stored
 from agent.errors import SnapshotError
-from agent.records.zone import Profile
-from agent.snapshot.compiler import profile_section
 from agent.snapshot.entries import Entry
-from agent.snapshot.format import SECTION_ANSWERS, SECTION_OBJECTS, SECTION_PROFILE, Header
+from agent.snapshot.freezing import Point, encode, freeze
 from agent.snapshot.generations import Generations
 from agent.snapshot.journal import JournalWriter
-from agent.snapshot.objects import encode_objects
-from agent.snapshot.publisher import SLICE_S, Consistent, Log, Publisher
+from agent.snapshot.publisher import Consistent, Log, Publisher
 from agent.snapshot.recovery import Recovered
-from agent.wire.table import AnswerTable, PackedNodes, pack
+from agent.wire.table import PackedNodes
 
 MAX_PENDING_BYTES = 8 << 20
 """Bound of changes waiting for the disk; beyond it they are dropped, and a generation takes their place."""
@@ -43,7 +36,6 @@ WRITE_BUDGET_BYTES_PER_S = 65_536
 """Average rate at which ageing changes may make generations be written."""
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 300.0
-MAX_SEEDS = 4
 
 T = TypeVar("T")
 
@@ -55,15 +47,6 @@ class Pace(NamedTuple):
     rewrite_churn_percent: int = 10
     rewrite_after_s: float = 60.0
     sync_every_s: float = 1.0
-
-
-class _Point(NamedTuple):
-    """A consistent point, frozen; `header` lacks its number and time of writing."""
-
-    table: AnswerTable
-    profile: Profile
-    header: Header
-    objects: list[Stored]
 
 
 class Persister:
@@ -263,7 +246,7 @@ class Persister:
         before, self._pending, self._pending_bytes = self._pending, [], 0
         oldest_change_s, self._oldest_change_s = self._oldest_change_s, None
         table = self._publisher.table
-        point = self._freeze()
+        point = freeze(self._publisher, self._origin, self._confirmed_unix_s())
         try:
             self._journal = journal = await self._on_thread(lambda: self._rotate(before))
             answers = await self._write(point, journal.generation)
@@ -278,31 +261,12 @@ class Persister:
         self._is_due = bool(journal.broken)
         await self._on_thread(lambda: (self.generations.prune(self.pace.keep), self.after_write()))
 
-    def _freeze(self) -> _Point:
-        publisher = self._publisher
-        publisher.table.freeze()
-        header = Header(
-            cluster_identity=publisher.identity,
-            generation=0,
-            epoch=publisher.epoch,
-            positions=dict(publisher.positions),
-            confirmed_unix_s=self._confirmed_unix_s(),
-            written_unix_s=0.0,
-            origin=self._origin,
-        )
-        return _Point(publisher.table, publisher.profile, header, publisher.store.objects())
-
-    async def _write(self, point: _Point, number: int) -> bytes:
+    async def _write(self, point: Point, number: int) -> bytes:
         """Encode and write what was frozen; gives the answers section."""
-        objects = await _in_slices(encode_objects(point.objects))
-        point.objects.clear()
-        answers = await self._pack(point.table.frozen_items, point.table.names_at_most())
-        header = msgspec.structs.replace(point.header, generation=number, written_unix_s=time.time())
-        profile = profile_section(point.profile)
-        sections = ((SECTION_PROFILE, profile), (SECTION_OBJECTS, objects), (SECTION_ANSWERS, answers))
+        header, sections = await encode(point, number, time.time())
         self.generation_bytes = await self._on_thread(lambda: self.generations.write(header, sections))
         self.written_unix_s = header.written_unix_s
-        return answers
+        return sections[-1][1]
 
     def _rotate(self, before: list[Entry]) -> JournalWriter:
         old = self._journal
@@ -314,15 +278,6 @@ class Persister:
                 # It is broken now, and the generation about to be written holds what it could not take.
                 pass
         return self.generations.rotate()
-
-    async def _pack(self, items: Callable[[], Iterator[tuple[bytes, bytes]]], names: int) -> bytes:
-        for attempt in range(MAX_SEEDS):
-            try:
-                return await _in_slices(pack(items(), names, secrets.randbits(64)))
-            except SnapshotError:
-                if attempt == MAX_SEEDS - 1:
-                    raise
-        raise AssertionError
 
     async def finish(self) -> None:
         """Write what is held, at the end of a life."""
@@ -355,16 +310,3 @@ def _write_entries(journal: JournalWriter, entries: list[Entry], *, sync: bool) 
         journal.sync()
     else:
         journal.flush()
-
-
-async def _in_slices(steps: Iterator[bytes | None]) -> bytes:
-    """Run a builder of a section to its end, leaving the loop to others every `SLICE_S`."""
-    loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + SLICE_S
-    for made in steps:
-        if made is not None:
-            return made
-        if loop.time() >= deadline_s:
-            await asyncio.sleep(0)
-            deadline_s = loop.time() + SLICE_S
-    raise SnapshotError("a section's builder ended without the section")

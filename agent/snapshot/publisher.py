@@ -22,6 +22,7 @@ from agent.errors import NodensError, SourceError
 from agent.records.zone import Profile
 from agent.snapshot.compiler import Changes, Compiler
 from agent.snapshot.freshness import Freshness
+from agent.snapshot.order import OLDER, RESTORED, Order
 from agent.wire.table import AnswerTable
 
 SLICE_S = 0.002
@@ -29,8 +30,6 @@ SLICE_S = 0.002
 COALESCE_S = 0.020
 """Longest wait of a change in a burst, seconds; the wait is as long as the last work took, so that a lone change
 waits for nothing and a flood can take half of the processor at most."""
-ROLLBACK_HOLD_S = 600.0
-"""How long lists older than what is held are refused before they count as a restored control plane, seconds."""
 MAX_QUEUED = 200_000
 """Bound of changes that wait for their turn; beyond it the source has to deliver a full set again."""
 
@@ -108,7 +107,7 @@ class Publisher:
         self.skipped_names: deque[tuple[str, str, str]] = deque(maxlen=100)
         self.requests: dict[tuple[str, int], int] = {}
         self.request_bytes = 0
-        self.refused = 0
+        self.order = Order()
         self.changes_applied = 0
         self.owners_compiled = 0
         self.compile_failures = 0
@@ -122,7 +121,6 @@ class Publisher:
         self._not_before_s = 0.0
         self._worked_s = 0.0
         self._foreign: dict[str, _Full] | None = None
-        self._older_since_s: float | None = None
         self._follow_when_idle = False
         self._idle_waiters: list[asyncio.Future[None]] = []
 
@@ -155,28 +153,21 @@ class Publisher:
             for each in KINDS:
                 self._enqueue(ready[each], len(ready[each].objects))
             return True
-        if self._is_older(kind, position):
-            self.refused += 1
+        if self._is_refused(kind, position):
             return False
         self._enqueue(full, len(objects))
         return True
 
-    def _is_older(self, kind: str, position: str) -> bool:
+    def _is_refused(self, kind: str, position: str) -> bool:
         held = self.positions.get(kind, "")
-        if not (held.isdigit() and position.isdigit()) or int(position) >= int(held):
-            self._older_since_s = None
-            return False
-        now_s = asyncio.get_running_loop().time()
-        if self._older_since_s is None:
-            self._older_since_s = now_s
+        verdict = self.order.judge(held, position, asyncio.get_running_loop().time())
+        if verdict == RESTORED:
+            self._log("older_list_accepted", kind=kind, held=held, offered=position)
+            self.epoch += 1
+            self.positions.clear()
+        elif verdict == OLDER:
             self._log("older_list_refused", kind=kind, held=held, offered=position)
-        if now_s - self._older_since_s < ROLLBACK_HOLD_S:
-            return True
-        self._log("older_list_accepted", kind=kind, held=held, offered=position, refused_for_s=ROLLBACK_HOLD_S)
-        self.epoch += 1
-        self.positions.clear()
-        self._older_since_s = None
-        return False
+        return verdict == OLDER
 
     def apply(self, kind: str, changes: list[tuple[str, Stored | None]], position: str) -> None:
         """See `Sink.apply`.

@@ -11,6 +11,7 @@ from agent.cluster.objects import KINDS, SERVICE, Namespace, Port, Service, Stor
 from agent.errors import SnapshotError
 from agent.records.zone import Profile
 from agent.snapshot import format as layout
+from agent.snapshot import freezing
 from agent.snapshot import persister as room
 from agent.snapshot.compiler import profile_section, read_profile, zones_of
 from agent.snapshot.freshness import Freshness
@@ -353,8 +354,8 @@ async def test_a_generation_without_answers_or_objects_is_used_as_far_as_it_goes
 async def test_a_hash_seed_that_collides_is_drawn_again(tmp_path, monkeypatch):
     life = Life(tmp_path)
     seeds = iter([1, 2, 3, 4, 5])
-    monkeypatch.setattr(room.secrets, "randbits", lambda bits: next(seeds))
-    real, used = room.pack, []
+    monkeypatch.setattr(freezing.secrets, "randbits", lambda bits: next(seeds))
+    real, used = freezing.pack, []
 
     def colliding(items, names, seed):
         used.append(seed)
@@ -362,9 +363,28 @@ async def test_a_hash_seed_that_collides_is_drawn_again(tmp_path, monkeypatch):
             raise SnapshotError("collision")
         return real(items, names, seed)
 
-    monkeypatch.setattr(room, "pack", colliding)
+    monkeypatch.setattr(freezing, "pack", colliding)
     await life.begin()
     await life.full(stored(Namespace("shop")), web())
     await life.written(1)
     assert used == [1, 2, 3]
     await life.end()
+
+
+async def test_when_no_seed_will_do_nothing_is_written_and_nothing_is_lost(tmp_path, monkeypatch):
+    def colliding(items, names, seed):
+        raise SnapshotError("collision")
+
+    life = Life(tmp_path)
+    await life.begin()
+    monkeypatch.setattr(freezing, "pack", colliding)
+    await life.full(stored(Namespace("shop")), web())
+    await life.until(lambda: life.persister.failing)
+    assert life.zone[WEB]["A"] == ["10.0.0.5"]
+    assert life.persister.generation == 0
+    await life.kill()
+
+
+async def test_a_builder_that_gives_no_section_is_an_error():
+    with pytest.raises(SnapshotError, match="without the section"):
+        await freezing._in_slices(iter([None]))

@@ -8,6 +8,7 @@ import pytest
 from agent.cluster.objects import KINDS, NAMESPACE, SERVICE, Endpoint, EndpointSlice, Namespace, Port, Service
 from agent.errors import SourceError
 from agent.records.zone import Profile
+from agent.snapshot import order
 from agent.snapshot import publisher as room
 from agent.snapshot.compiler import zones_of
 from agent.snapshot.freshness import Freshness
@@ -114,9 +115,9 @@ async def test_aws_2025_10_an_older_list_is_refused_until_it_has_been_the_only_o
     assert not bench.publisher.replace(SERVICE, [], "99")
     await bench.publisher.idle()
     assert WEB in bench.zone
-    assert bench.publisher.refused == 1
+    assert bench.publisher.order.refused == 1
     assert ("older_list_refused", {"kind": SERVICE, "held": "100", "offered": "99"}) in bench.log
-    monkeypatch.setattr(room, "ROLLBACK_HOLD_S", -1.0)
+    monkeypatch.setattr(order, "RESTORED_AFTER_S", -1.0)
     assert bench.publisher.replace(SERVICE, [], "99")
     await bench.publisher.idle()
     assert WEB not in bench.zone

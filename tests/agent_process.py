@@ -57,7 +57,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Agent:
-    """The agent on a port of its own with its state below `root`; a context manager. It may be killed and started again.
+    """The agent on a port of its own, its state below `root`; a context manager. It may be killed and started again.
 
     Args:
         root: folder for state, configuration and log.

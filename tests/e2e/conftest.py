@@ -35,7 +35,7 @@ def cluster(tmp_path: Path) -> Path:
 def _starter(root: Path) -> Iterator[Callable[..., Agent]]:
     with ExitStack() as stack:
 
-        def start(source: Path | str, *, again: int = 0, **options: Any) -> Agent:
+        def start(source: Path | str, **options: Any) -> Agent:
             how = {word: options.pop(word) for word in ("environ", "launcher", "pass_fds") if word in options}
             number = len(list(root.glob("agent-*")))
             agent = Agent(root / f"agent-{number}", f"file:{source}", {**QUICK, **options}, **how)

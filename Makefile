@@ -8,7 +8,7 @@ ADMIN ?= 127.0.0.1:9353
 SERVICES ?= 200
 STATE ?= .run/state
 CLUSTER ?= .run/cluster.json
-# make test, test-slow: further arguments for pytest; COV=1 adds branch coverage; a limit for the whole of test-slow
+# make test, test-slow, bench: further arguments; COV=1 adds branch coverage; a limit for the whole of test-slow
 ARGS ?=
 COV ?=
 BUDGET_S ?= 2700
@@ -21,12 +21,12 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip
 export PYTHON PORT ADMIN SERVICES STATE CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint envtest lock clean
+.PHONY: help run test test-slow lint bench envtest lock clean
 
 help: ## list the targets
 	@echo "nodens: node-local DNS that answers from a persisted snapshot"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON, PORT, ADMIN, SERVICES, STATE, CLUSTER (run); ARGS, COV=1, BUDGET_S (test, test-slow)"
+	@echo "Variables: PYTHON, PORT, ADMIN, SERVICES, STATE, CLUSTER (run); ARGS (test, test-slow, bench), COV=1, BUDGET_S (test, test-slow)"
 
 run: $(VENV)/.run.stamp ## serve an example cluster on 127.0.0.1:5300 until Ctrl-C
 	@packaging/run-example
@@ -41,6 +41,9 @@ test-slow: $(VENV)/.dev.stamp ## run the slow tests, and those against a real co
 
 lint: $(VENV)/.dev.stamp ## ruff, formatting, mypy --strict, import contracts
 	@packaging/lint
+
+bench: $(VENV)/.dev.stamp ## nodens beside every other DNS server on this machine, ten minutes (ARGS=--help)
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 envtest: ## build etcd, kube-apiserver, kubectl and CoreDNS for the tests, once (needs Go)
 	@tests/control_plane/build-assets

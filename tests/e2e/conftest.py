@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
 from benchmarks.cluster_generator import Spec, objects, write
-from tests.agent_process import Agent
+from tests.agent_process import Agent, environment
 from tests.e2e.dig import Dig
 from tests.e2e.right_answers import Rightful, right_answers
 
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = Spec(services=60, endpoints=700, namespaces=8)
 QUICK = {"file": {"poll": "50ms", "debounce": "20ms"}, "stale_after": "2s", "log_level": "debug"}
 
@@ -36,7 +40,7 @@ def _starter(root: Path) -> Iterator[Callable[..., Agent]]:
     with ExitStack() as stack:
 
         def start(source: Path | str, **options: Any) -> Agent:
-            how = {word: options.pop(word) for word in ("environ", "launcher", "pass_fds") if word in options}
+            how = {word: options.pop(word) for word in ("environ", "launcher", "pass_fds", "state_dir") if word in options}
             number = len(list(root.glob("agent-*")))
             agent = Agent(root / f"agent-{number}", f"file:{source}", {**QUICK, **options}, **how)
             return stack.enter_context(agent)
@@ -63,6 +67,19 @@ def agent(start_agent: Callable[..., Agent], cluster: Path) -> Agent:
     running.wait_connected()
     running.wait_state("generation 1 on disk", lambda state: state["snapshot"]["generation_writes"] >= 1)
     return running
+
+
+@pytest.fixture
+def nodens() -> Callable[..., CompletedProcess[str]]:
+    """Run a command of nodens to its end: (*words, environ)."""
+
+    def run(*words: object, environ: dict[str, str] | None = None) -> CompletedProcess[str]:
+        command = [sys.executable, "-m", "agent", *map(str, words)]
+        return subprocess.run(
+            command, cwd=ROOT, env=environment(environ), capture_output=True, text=True, timeout=30, check=False
+        )
+
+    return run
 
 
 @pytest.fixture

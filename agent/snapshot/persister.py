@@ -168,9 +168,13 @@ class Persister:
             self._came.clear()
 
     async def _attempt(self, work: Callable[[], object]) -> bool:
+        counts = self.generations.counts
+        failures = counts.failures
         try:
             await work()  # type: ignore[misc]
         except SnapshotError as error:
+            # What could not even be begun, for want of the lock or the directory, is a failure too.
+            counts.failures = max(counts.failures, failures + 1)
             if not self.failing:
                 self._log("persist_failed", reason=str(error))
             self.failing = str(error)

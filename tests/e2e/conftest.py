@@ -40,7 +40,9 @@ def _starter(root: Path) -> Iterator[Callable[..., Agent]]:
     with ExitStack() as stack:
 
         def start(source: Path | str, **options: Any) -> Agent:
-            how = {word: options.pop(word) for word in ("environ", "launcher", "pass_fds", "state_dir") if word in options}
+            how = {
+                word: options.pop(word) for word in ("environ", "launcher", "pass_fds", "state_dir") if word in options
+            }
             number = len(list(root.glob("agent-*")))
             agent = Agent(root / f"agent-{number}", f"file:{source}", {**QUICK, **options}, **how)
             return stack.enter_context(agent)

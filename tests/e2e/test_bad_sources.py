@@ -116,7 +116,9 @@ def test_google_2025_06_objects_with_blank_fields_are_skipped_by_name_and_all_ot
     agent: Agent, cluster: Path, rightful: Rightful, ask: Dig
 ):
     good = list(objects(SPEC))
-    _file(cluster, [value for _, _, value in BLANKS[:6]] + good + [value for _, _, value in BLANKS[6:]] + [None, 7, "x"])
+    _file(
+        cluster, [value for _, _, value in BLANKS[:6]] + good + [value for _, _, value in BLANKS[6:]] + [None, 7, "x"]
+    )
     wanted = sum(kind == "Service" for kind, *_ in BLANKS)
     state = agent.wait_state("them counted", lambda state: state["snapshot"]["skipped_total"]["Service"] >= wanted)
     assert wrong_answers(agent.port, rightful) == {}

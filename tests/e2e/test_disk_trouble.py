@@ -228,7 +228,10 @@ def test_when_nothing_on_disk_is_whole_it_knows_nothing_and_says_so(
         (lambda file, _: file.chmod(0o666), "can be written by others (mode 0666)"),
         (lambda _, folder: folder.chmod(0o777), "can be written by others (mode 0777)"),
         (lambda _, folder: os.chown(folder, 12345, 12345), "belongs to user 12345"),
-        (lambda file, folder: (file.rename(folder.parent / "x"), file.symlink_to(folder.parent / "x")), "symbolic link"),
+        (
+            lambda file, folder: (file.rename(folder.parent / "x"), file.symlink_to(folder.parent / "x")),
+            "symbolic link",
+        ),
     ],
     ids=["file of another", "file open to all", "folder open to all", "folder of another", "link"],
 )

@@ -281,6 +281,7 @@ async def test_a_locked_directory_is_waited_for(tmp_path, monkeypatch):
     await second.begin()
     await second.until(lambda: second.persister.failing)
     assert str(os.getpid()) in second.persister.failing
+    assert second.generations.counts.failures >= 1
     assert second.zone[WEB]["A"] == ["10.0.0.5"]
     await first.end()
     await second.full(stored(Namespace("shop")), web(6), at="20")

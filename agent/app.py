@@ -17,7 +17,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import settings, wire
@@ -45,13 +44,13 @@ from agent.snapshot.publisher import Publisher
 from agent.snapshot.recovery import Recovered
 from agent.snapshot.restore import Restored, objects, restore
 from agent.sources import Source
-from agent.survey import Identity, Rooms, Survey
 from agent.wire.codes import NOERROR, REFUSED
 from agent.wire.posture import NOT_READY
 from agent.wire.table import AnswerTable
 
 if TYPE_CHECKING:
     from agent.observe.admin import Renderer
+    from agent.survey import Survey
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +133,8 @@ class App:
         gc.freeze()
         wishes.listen()
         self.notifier.ready()
+        from agent.survey import Identity, Rooms, Survey
+
         supervisor = Supervisor(wishes.fail)
         reloader = Reloader(
             self.config, lambda: again(self.config, os.environ), (self._prepare(persister),), self.notifier
@@ -366,5 +367,7 @@ def _text(address: tuple[str, int]) -> str:
 
 def _process_age_s() -> float:
     """Seconds since the kernel started this process (proc_pid_stat(5), field 22)."""
+    from pathlib import Path
+
     fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")

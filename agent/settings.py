@@ -5,8 +5,8 @@ Law: pure; what can't be built from a checked configuration is a ConfigError her
 
 from __future__ import annotations
 
-import secrets
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.cluster.selection import Selection, parse_selector
@@ -18,9 +18,13 @@ from agent.server.options import ResponderOptions
 from agent.server.tcp import TcpOptions
 from agent.snapshot.persister import Pace
 from agent.snapshot.recovery import Limits
-from agent.sources.file import FileLimits
 
-COOKIE_SECRET = secrets.token_bytes(16)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.sources.file import FileLimits
+
+COOKIE_SECRET = os.urandom(16)
 """Drawn once a process: a cookie of an earlier life is answered with a new one (RFC 7873 section 5.2.4)."""
 
 
@@ -94,7 +98,9 @@ def pace_of(config: Config) -> Pace:
 
 
 def file_limits(config: Config) -> FileLimits:
-    """Bounds of the file source."""
+    """Bounds of the file source, which is imported when the agent answers."""
+    from agent.sources.file import FileLimits
+
     file = config.file
     return FileLimits(
         poll_s=file.poll_s,
@@ -108,4 +114,6 @@ def file_limits(config: Config) -> FileLimits:
 
 def file_path(config: Config) -> Path:
     """The path of a file source."""
+    from pathlib import Path
+
     return Path(config.source.path)

@@ -7,7 +7,7 @@ no longer change, in slices of the loop's time. The answers come last among the 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -79,13 +79,17 @@ async def encode(point: Point, number: int, now_unix_s: float) -> tuple[Header, 
     return header, [(SECTION_PROFILE, profile), (SECTION_OBJECTS, objects), (SECTION_ANSWERS, answers)]
 
 
+def _seed() -> int:
+    return int.from_bytes(os.urandom(8), "big")
+
+
 async def _pack(layers: AnswerTable) -> bytes:
     for _ in range(MAX_SEEDS - 1):
         try:
-            return await _in_slices(pack(layers.frozen_items(), layers.names_at_most(), secrets.randbits(64)))
+            return await _in_slices(pack(layers.frozen_items(), layers.names_at_most(), _seed()))
         except SnapshotError:
             continue
-    return await _in_slices(pack(layers.frozen_items(), layers.names_at_most(), secrets.randbits(64)))
+    return await _in_slices(pack(layers.frozen_items(), layers.names_at_most(), _seed()))
 
 
 async def _in_slices(steps: Iterator[bytes | None]) -> bytes:

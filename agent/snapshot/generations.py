@@ -25,7 +25,6 @@ from agent.snapshot.files import (
     journal_name,
 )
 from agent.snapshot.format import MAX_NUMBER, Generation, Header, encode
-from agent.snapshot.inspection import examine
 from agent.snapshot.journal import Counts, JournalWriter
 from agent.snapshot.lock import take_lock
 from agent.snapshot.recovery import DEFAULT_LIMITS, Limits, Recovered, read_generation, recover
@@ -254,6 +253,8 @@ class Generations:
             fd, status = directory.open(generation_name(number), self.limits.generation_bytes)
         except SnapshotError:
             return False
+        from agent.snapshot.inspection import examine
+
         try:
             same = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if self._valid.get(number) != same:

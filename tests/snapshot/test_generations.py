@@ -14,6 +14,7 @@ import pytest
 
 from agent.errors import SnapshotError
 from agent.snapshot import generations as room
+from agent.snapshot import inspection
 from agent.snapshot.entries import NOWHERE, Place, read_head
 from agent.snapshot.files import AbsentError
 from agent.snapshot.format import MAX_NUMBER
@@ -508,7 +509,7 @@ def test_pruning_reads_a_generation_once(generations: Generations, monkeypatch: 
         write(generations, state)
     generations.prune()
     seen = []
-    monkeypatch.setattr(room, "examine", lambda path, *_: seen.append(path))
+    monkeypatch.setattr(inspection, "examine", lambda path, *_: seen.append(path))
     generations.prune()
     assert seen == []
 

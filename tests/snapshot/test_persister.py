@@ -357,7 +357,7 @@ async def test_a_generation_without_answers_or_objects_is_used_as_far_as_it_goes
 async def test_a_hash_seed_that_collides_is_drawn_again(tmp_path, monkeypatch):
     life = Life(tmp_path)
     seeds = iter([1, 2, 3, 4, 5])
-    monkeypatch.setattr(freezing.secrets, "randbits", lambda bits: next(seeds))
+    monkeypatch.setattr(freezing, "_seed", lambda: next(seeds))
     real, used = freezing.pack, []
 
     def colliding(items, names, seed):

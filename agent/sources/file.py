@@ -214,7 +214,7 @@ class _Following:
             self._sink.identify(self._identity)
 
     async def replace(self, reading: Reading, end: Done) -> None:
-        """Deliver full sets.
+        """Deliver full sets, without a pause between the kinds: they are one state, and are kept as one.
 
         Raises:
             SourceError: the sink refused one.
@@ -226,7 +226,6 @@ class _Following:
         for kind in KINDS:
             if not self._sink.replace(kind, list(reading.objects[kind].values()), end.digest):
                 raise SourceError(f"the {kind} objects were refused as older than those held")
-            await asyncio.sleep(0)
         self.position = end.digest
         self._confirmed_at = time.monotonic()
 

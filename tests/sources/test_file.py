@@ -59,6 +59,22 @@ async def test_a_full_set_is_delivered_by_kind_then_followed(path, sink):
         assert source.last.totals.objects == 3
 
 
+async def test_the_kinds_of_one_reading_come_without_a_pause_so_that_no_half_of_it_is_ever_kept(path, sink):
+    loop = asyncio.get_running_loop()
+    deliver = sink.replace
+
+    def replace(kind, objects, position):
+        if kind == KINDS[0]:
+            loop.call_soon(sink._say, "the loop turned")
+        return deliver(kind, objects, position)
+
+    sink.replace = replace
+    async with following(path, sink):
+        await sink.until(lambda: sink.of("connected") and ("the loop turned",) in sink.said)
+        turned = sink.said.index(("the loop turned",))
+        assert [kind for word, kind, *_ in sink.said[:turned] if word == "replace"] == list(KINDS)
+
+
 async def test_a_change_is_delivered(path, sink):
     async with following(path, sink):
         await sink.until(lambda: sink.of("connected"))

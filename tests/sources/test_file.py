@@ -72,7 +72,7 @@ async def test_the_kinds_of_one_reading_come_without_a_pause_so_that_no_half_of_
     async with following(path, sink):
         await sink.until(lambda: sink.of("connected") and ("the loop turned",) in sink.said)
         turned = sink.said.index(("the loop turned",))
-        assert [kind for word, kind, *_ in sink.said[:turned] if word == "replace"] == list(KINDS)
+        assert [what[1] for what in sink.said[:turned] if what[0] == "replace"] == list(KINDS)
 
 
 async def test_a_change_is_delivered(path, sink):

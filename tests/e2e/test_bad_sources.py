@@ -131,6 +131,27 @@ def test_google_2025_06_objects_with_blank_fields_are_skipped_by_name_and_all_ot
     agent.wait_told("no-spec")
 
 
+def test_google_2025_06_an_object_that_turned_bad_goes_on_answering_as_it_was(
+    agent: Agent, cluster: Path, rightful: Rightful, ask: Dig
+):
+    items = list(objects(SPEC))
+    for value in items:
+        if value["metadata"]["name"] in {"web", "cache"} and value["kind"] == "Service":
+            value["spec"]["clusterIPs"] = [""]
+    _file(cluster, [*items, service("later", HTTP, ips=("10.114.0.1",), namespace="shop")])
+    wait_until("what is good in it", lambda: ask("later.shop.svc.cluster.local").rdata == {"10.114.0.1"})
+    assert wrong_answers(agent.port, rightful) == {}
+    named = {skipped["name"] for skipped in agent.state()["snapshot"]["skipped"]}
+    assert {"shop/web", "shop/cache"} <= named
+    agent.kill()
+    agent.start()
+    agent.wait_connected()
+    assert wrong_answers(agent.port, rightful) == {}
+    _file(cluster, [value for value in items if value["metadata"]["name"] != "web"])
+    wait_until("its end", lambda: ask(WEB).status == "NXDOMAIN")
+    assert ask("cache.shop.svc.cluster.local").rdata == {"10.96.10.81"}
+
+
 def test_google_2025_06_such_a_file_starts_no_crash_loop(agent: Agent, cluster: Path, rightful: Rightful):
     _file(cluster, [value for _, _, value in BLANKS] + list(objects(SPEC)))
     agent.wait_state("them counted", lambda state: state["snapshot"]["skipped_total"]["Service"] >= 1)

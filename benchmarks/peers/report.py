@@ -114,8 +114,10 @@ def _remarks(record: dict[str, Any]) -> list[str]:
         least = min(each["asked"] for each in checked)
         right = sum(not each["wrong"] for each in checked)
         out.append(f"- Right answers to {least} questions asked by hand first: {right} of {len(checked)} servers.")
-    worst = max((load["others"] for result in record["runs"] for load in result["loads"].values()), default=0.0)
-    out.append(f"- Others used at most {worst:.0%} of the server's core during a load that counts.".replace("%", " %"))
+    others = [load["others"] for result in record["runs"] for load in result["loads"].values()]
+    if others:
+        told = f"{statistics.median(others):.0%} of the server's core in the median load, {max(others):.0%} at most"
+        out.append(f"- The machine's other users took {told.replace('%', ' %')}.")
     return out
 
 

@@ -88,6 +88,7 @@ def test_tables_show_what_was_measured_and_say_what_was_not(record):
     assert "- nodens, compiled: not measured, the extension is not built here." in text
     assert "| **nodens**, compiled" not in text
     assert "- node-cache: only the front one is counted." in text
+    assert "took 5 % of the server's core in the median load, 5 % at most." in text
     assert "- node-cache: 2 of 300 answers wrong: x A: SERVFAIL with 0, not NOERROR with 1." in text
 
 

@@ -117,9 +117,7 @@ class Persister:
         now_s = time.monotonic()
         if self._oldest_change_s is None:
             self._oldest_change_s = now_s
-        size = sum(len(row[3] or b"") + 100 for row in step.objects)
-        size += sum(len(key) + len(made or b"") + 20 for key, made in step.nodes.items())
-        self._pending_bytes += size
+        self._pending_bytes += _size_bytes(step, MAX_PENDING_BYTES - self._pending_bytes)
         if self._pending_bytes > MAX_PENDING_BYTES:
             self.invalidate()
             self.dropped += 1
@@ -317,6 +315,21 @@ class Persister:
     async def _on_thread(self, work: Callable[[], T]) -> T:
         # Shielded: when the caller is cancelled, what was handed over is still done, and before what comes next.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+
+def _size_bytes(step: Consistent, most: int) -> int:
+    """Add up what a step takes, no further than to something above `most`: a full set is too long a list to walk."""
+    size = 100 * len(step.objects) + 20 * len(step.nodes)
+    if size <= most:
+        for row in step.objects:
+            size += len(row[3] or b"")
+            if size > most:
+                return size
+        for key, made in step.nodes.items():
+            size += len(key) + len(made or b"")
+            if size > most:
+                return size
+    return size
 
 
 def _write_entries(journal: JournalWriter, entries: list[Entry], *, sync: bool) -> None:

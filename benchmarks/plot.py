@@ -5,11 +5,14 @@ Law: pure; the same figures give the same octets.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-ROW_PX, BAR_PX, LABEL_PX, CHART_PX, VALUE_PX, HEAD_PX = 26, 16, 250, 400, 120, 52
+ROW_PX, BAR_PX, LABEL_PX, CHART_PX, VALUE_PX, HEAD_PX = 26, 16, 290, 360, 190, 52
+OUTLIER = 6
+"""A bar so many times as long as the median one is cut off, so that the others can be told apart."""
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f }
 .title { font-weight: 600; font-size: 14px }
@@ -57,7 +60,9 @@ def svg(charts: Sequence[Chart], first: str, second: str, unit: str) -> str:
 
 
 def _chart(chart: Chart, top: int, legend: str) -> list[str]:
-    scale = CHART_PX / (max(bar.first + bar.second for bar in chart.bars) or 1.0)
+    totals = [bar.first + bar.second for bar in chart.bars]
+    shown = max(total for total in totals if total <= OUTLIER * statistics.median(totals)) or 1.0
+    scale = CHART_PX / shown
     out = [
         f'<text class="title" x="8" y="{top + 22}">{escape(chart.title)}</text>',
         f'<text class="note" x="8" y="{top + 39}">{escape(legend)}</text>',
@@ -65,8 +70,10 @@ def _chart(chart: Chart, top: int, legend: str) -> list[str]:
     for number, bar in enumerate(chart.bars):
         y = top + HEAD_PX + number * ROW_PX
         own = " own" if bar.own else ""
-        first_px, second_px = bar.first * scale, bar.second * scale
-        value = f"{bar.first + bar.second:.2f} ({bar.first:.2f} + {bar.second:.2f})"
+        is_cut = bar.first + bar.second > shown
+        first_px = min(bar.first * scale, CHART_PX)
+        second_px = min(bar.second * scale, CHART_PX - first_px)
+        value = ("→ " if is_cut else "") + f"{bar.first + bar.second:.2f} ({bar.first:.2f} + {bar.second:.2f})"
         out += [
             f'<text x="{LABEL_PX - 8}" y="{y + 13}" text-anchor="end">{escape(bar.label)}</text>',
             _rect(f"first{own}", LABEL_PX, y, first_px),

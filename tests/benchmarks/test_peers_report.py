@@ -126,6 +126,20 @@ def test_names_are_escaped_in_a_plot_and_an_empty_chart_is_left_out():
     assert "none" not in text
 
 
+def test_a_bar_far_longer_than_the_others_is_cut_off():
+    bars = [plot.Bar("a", 1, 1), plot.Bar("b", 2, 2), plot.Bar("c", 50, 50)]
+    root = ET.fromstring(plot.svg([plot.Chart("t", bars)], "u", "s", "µs"))
+    widths = [float(element.get("width")) for element in root.iter() if element.tag.endswith("rect")]
+    assert widths == [plot.CHART_PX / 4] * 2 + [plot.CHART_PX / 2] * 2 + [plot.CHART_PX, 0.0]
+    assert "→ 100.00 (50.00 + 50.00)" in [element.text for element in root.iter()]
+
+
+def test_parts_are_those_of_the_run_in_the_middle():
+    runs = [result("knot", number, total) for number, total in ((1, 4.0), (2, 9.0), (3, 5.0))]
+    row = report.summary(runs)["knot"]["loads"]["hit"]
+    assert (row["user_us"], row["system_us"], row["total_us"]) == (1.25, 3.75, 5.0)
+
+
 def test_an_unknown_server_is_refused_with_those_there_are(capsys):
     assert command.main(["--only", "echo,unboundd"]) == 2
     assert "no server unboundd; there are echo, nodens," in capsys.readouterr().err

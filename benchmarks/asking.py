@@ -2,8 +2,9 @@
 
     python -m benchmarks.asking PORT NAME ADDRESS < /dev/null
 
-Times are CLOCK_MONOTONIC seconds. `longest_gap_ms` is the longest time without any answer once there was one; the asker
-itself may have been kept from running, `own_gap_ms` is the longest time it was. `latency_ms` is of answered questions.
+Times are CLOCK_MONOTONIC seconds. `gaps` are the longest times without any answer once there was one, with the times at
+which they began; the asker itself may have been kept from running, `own_gap_ms` is the longest time it was.
+`latency_ms` is of answered questions.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 from typing import Any
 
 EVERY_S = 0.001
+LONGEST = 50
+"""Gaps that are told."""
 
 
 def question(name: str, type_: int = 1) -> bytes:
@@ -62,16 +65,15 @@ class Seen:
     def __init__(self) -> None:
         self.first_answer_s = 0.0
         self.first_right_s = 0.0
-        self.longest_gap_s = 0.0
-        self.longest_gap_at_s = 0.0
+        self.gaps: list[tuple[float, float]] = []
         self.own_gap_s = 0.0
         self.asked = 0
         self.latencies_s: list[float] = []
         self._last_answer_s = 0.0
 
     def answered(self, now_s: float, sent_s: float, *, right: bool) -> None:
-        if self._last_answer_s and now_s - self._last_answer_s > self.longest_gap_s:
-            self.longest_gap_s, self.longest_gap_at_s = now_s - self._last_answer_s, self._last_answer_s
+        if self._last_answer_s and now_s - self._last_answer_s > 2 * EVERY_S:
+            self.gaps.append((now_s - self._last_answer_s, self._last_answer_s))
         self._last_answer_s = now_s
         self.first_answer_s = self.first_answer_s or now_s
         if right:
@@ -86,8 +88,7 @@ class Seen:
             "first_right_s": self.first_right_s,
             "asked": self.asked,
             "answered": len(self.latencies_s),
-            "longest_gap_ms": self.longest_gap_s * 1e3,
-            "longest_gap_at_s": self.longest_gap_at_s,
+            "gaps": [{"ms": gap_s * 1e3, "at_s": at_s} for gap_s, at_s in sorted(self.gaps, reverse=True)[:LONGEST]],
             "own_gap_ms": self.own_gap_s * 1e3,
             "latency_ms": {
                 word: ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e3 for word, share in shares.items()

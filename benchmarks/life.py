@@ -18,7 +18,6 @@ import os
 import platform
 import shutil
 import signal
-import socket
 import statistics
 import struct
 import subprocess
@@ -34,6 +33,7 @@ from typing import Any, NamedTuple
 from benchmarks.asking import connected, is_right, question, received, send
 from benchmarks.cluster_generator import Spec, objects, write
 from benchmarks.measure import cpu_ms, rss_mib
+from tests.agent_process import ReservedPort
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME, ADDRESS = "web.shop.svc.cluster.local", "10.96.10.80"
@@ -154,23 +154,6 @@ def asked_every_ms(port: int) -> Iterator[dict[str, Any]]:
         figures.update(json.loads(out))
 
 
-def free_ports() -> tuple[int, int]:
-    """Return two ports that are free now, below those the kernel gives to clients, so that they stay so."""
-    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
-    found: list[int] = []
-    for port in range(low - 1, 1024, -1):
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("127.0.0.1", port))
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == 2:
-            return found[0], found[1]
-    raise RuntimeError("no port is free")
-
-
 def fill(root: Path, ports: tuple[int, int]) -> dict[str, float]:
     """Start with nothing on disk, and ask meanwhile until generation 1 is there."""
     with asked_every_ms(ports[0]) as asked:
@@ -264,8 +247,9 @@ def changes(root: Path, ports: tuple[int, int], count: int) -> dict[str, Any]:
 def measure(services: int, endpoints: int, options: argparse.Namespace) -> dict[str, Any]:
     """Go through one life."""
     root = Path(tempfile.mkdtemp(prefix="nodens-life-", dir=options.folder))
+    reserved = ReservedPort(), ReservedPort()
     try:
-        ports, spec = free_ports(), Spec(services=services, endpoints=endpoints)
+        ports, spec = (reserved[0].number, reserved[1].number), Spec(services=services, endpoints=endpoints)
         source = root / "cluster.json"
         _say(f"{services:,} Services, {endpoints:,} endpoints: generating the cluster ...")
         count = write(spec, source)
@@ -283,6 +267,8 @@ def measure(services: int, endpoints: int, options: argparse.Namespace) -> dict[
         _say(f"{options.changes} changes of one Service in the file ...")
         return record | changes(root, ports, options.changes)
     finally:
+        for port in reserved:
+            port.close()
         if options.keep:
             _say(f"kept: {root}")
         else:

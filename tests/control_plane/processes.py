@@ -5,11 +5,13 @@ Law: whoever starts one ends it, by its own pid, on every way out.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +57,48 @@ def wait_until(what: str, ask: Callable[[], _T], *, timeout_s: float = 30, every
         time.sleep(every_s)
 
 
+_LEFT_BEHIND = """
+pids=" "
+while read -r sign pid; do
+  case $sign in
+    +) pids="$pids$pid " ;;
+    -) pids="${pids%% $pid *} ${pids#* $pid }" ;;
+  esac
+done
+for pid in $pids; do kill -s KILL -- "-$pid"; done
+"""
+
+
+class _Survivor:
+    """A shell that outlives the tests when they are killed themselves, and then ends what they had started."""
+
+    def __init__(self) -> None:
+        self._shell: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def tell(self, sign: str, pid: int) -> None:
+        """Tell of a process group that was started (+) or has been ended (-)."""
+        with self._lock:
+            if self._shell is None:
+                self._shell = subprocess.Popen(
+                    ["/bin/sh", "-c", _LEFT_BEHIND],
+                    stdin=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+                atexit.register(self._end)
+            if self._shell.stdin is not None:
+                self._shell.stdin.write(f"{sign} {pid}\n".encode())
+                self._shell.stdin.flush()
+
+    def _end(self) -> None:
+        if self._shell is not None:
+            self._shell.communicate()
+
+
+_survivor = _Survivor()
+
+
 class Child:
     """A program run in the background, its output in a file; use it as a context manager or end it with `stop`."""
 
@@ -79,6 +123,7 @@ class Child:
                 pass_fds=tuple(pass_fds),
             )
         self.pid = self._process.pid
+        _survivor.tell("+", self.pid)
         self.started_s = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -108,13 +153,15 @@ class Child:
         """End it without a word (SIGKILL)."""
         self._process.kill()
         self._process.wait()
+        self._ended()
 
     def wait(self, timeout_s: float = 10) -> int:
         """Wait for its end, which comes by itself or from a signal; return its exit status."""
         try:
-            return self._process.wait(timeout_s)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.log.name} did not end within {timeout_s} s") from None
+        return self._ended()
 
     def stop(self, timeout_s: float = 10) -> int:
         """End it politely, then for good; return its exit status."""
@@ -122,10 +169,14 @@ class Child:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
         try:
-            return self._process.wait(timeout_s)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            return self._process.returncode
+        return self._ended()
+
+    def _ended(self) -> int:
+        _survivor.tell("-", self.pid)
+        return self._process.returncode
 
     def pause(self) -> None:
         """Make a black hole of it: connections stay, nothing answers."""

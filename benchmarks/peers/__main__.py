@@ -133,6 +133,7 @@ def measure(options: argparse.Namespace, listed: Sequence[Server]) -> dict[str, 
     with tempfile.TemporaryDirectory(prefix="nodens-peers-") as folder:
         campaign = Campaign(Plan(there, mixes, options.runs, options.seconds), Workplace(Path(folder), spec, held))
         campaign.carry_out()
+    measured = {result["server"] for result in campaign.results}
     return {
         "format": FORMAT,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -149,7 +150,8 @@ def measure(options: argparse.Namespace, listed: Sequence[Server]) -> dict[str, 
                 "name": server.name,
                 "label": server.label,
                 "note": server.note,
-                "missing": absent[server.name] or campaign.failed.get(server.name, ""),
+                "failed": campaign.failed.get(server.name, ""),
+                "missing": absent[server.name] or ("" if server.name in measured else "every run failed"),
                 "version": "" if absent[server.name] else server.version(),
             }
             for server in listed

@@ -30,7 +30,9 @@ LIMIT_S = 570.0
 """A round that would end later than this, going by the one before it, is not begun."""
 LATENCY_S = 1.0
 """Length of the load whose only figure is latency at saturation: its generator prints a line for each query."""
-_LOAD_LIMIT_S = 60.0
+GRACE_S = 15.0
+"""dnsperf 2.10 now and then never ends: a load that takes so much longer than it should is ended and done again."""
+TRIES = 3
 
 
 class Load(NamedTuple):
@@ -79,7 +81,7 @@ class Campaign:
 
     Attributes:
         results: one entry for each server and run.
-        failed: name of a server → why it could not be measured.
+        failed: name of a server → why a run of it could not be measured, the last one's reason.
     """
 
     def __init__(self, plan: Plan, place: Workplace) -> None:
@@ -98,7 +100,7 @@ class Campaign:
         began, last_s = time.monotonic(), 0.0
         for number in range(1, self.plan.runs + 1):
             round_began = time.monotonic()
-            if round_began - began + last_s > LIMIT_S:
+            if number > 1 and round_began - began + last_s > LIMIT_S:
                 say(
                     f"stopped after {number - 1} of {self.plan.runs} runs: the machine is too slow or too busy for more"
                 )
@@ -106,8 +108,7 @@ class Campaign:
             self._repeats_left = MAX_REPEATS
             order = self.plan.servers if number % 2 else self.plan.servers[::-1]
             for server in order:
-                if server.name not in self.failed:
-                    self._measure(server, number)
+                self._measure(server, number)
             last_s = time.monotonic() - round_began
 
     def _measure(self, server: Server, number: int) -> None:
@@ -115,9 +116,9 @@ class Campaign:
         try:
             with server.start(self.place) as running:
                 result = self._loads(server, running, number)
-        except (ServerError, dnsperf.DnsperfError, subprocess.SubprocessError) as error:
-            self.failed[server.name] = f"run {number}: {error}"
-            say(f"{server.name} could not be measured, {self.failed[server.name]}")
+        except (ServerError, dnsperf.DnsperfError, subprocess.CalledProcessError) as error:
+            self.failed[server.name] = f"run {number} failed: {error}"
+            say(f"{server.name}: {self.failed[server.name]}")
             return
         self.results.append(result)
         hit = result["loads"]["hit"]
@@ -136,11 +137,18 @@ class Campaign:
         warmed: set[str] = set()
         for load in LOADS:
             if load.mix not in warmed:
-                self._dnsperf(dnsperf.command(self._files[load.mix], running.port, seconds=None))
+                self._warm(running, load.mix)
                 warmed.add(load.mix)
             result["loads"][load.name] = self._quiet(running, load)
         result["memory_mib"] = running.process.memory_mib()
         return result
+
+    def _warm(self, running: Running, mix: str) -> None:
+        command = dnsperf.command(self._files[mix], running.port, seconds=None)
+        for _ in range(TRIES):
+            if self._dnsperf(command, GRACE_S):
+                return
+        raise dnsperf.DnsperfError("the generator did not end, asking every question once")
 
     def _check(self, running: Running) -> dict[str, Any]:
         questions = asking.sample(self.plan.mixes, CHECKED, self.plan.seed)
@@ -152,16 +160,23 @@ class Campaign:
         return {"asked": len(questions), "wrong": len(wrong), "truncated": cut, "told": told}
 
     def _quiet(self, running: Running, load: Load) -> dict[str, Any]:
-        found = self._load(running, load)
+        found = self._whole(running, load)
         if found["others"] > DISTURBED and self._repeats_left > 0:
             self._repeats_left -= 1
-            again = self._load(running, load)
+            again = self._whole(running, load)
             found = min(found, again, key=lambda each: each["others"])
             found["repeated"] = True
         return found
 
-    def _load(self, running: Running, load: Load) -> dict[str, Any]:
-        """Carry one load out; figures are per completed query."""
+    def _whole(self, running: Running, load: Load) -> dict[str, Any]:
+        for _ in range(TRIES):
+            found = self._load(running, load)
+            if found is not None:
+                return found
+        raise dnsperf.DnsperfError(f"the generator did not end, load {load.name}")
+
+    def _load(self, running: Running, load: Load) -> dict[str, Any] | None:
+        """Carry one load out; figures are per completed query. None if the generator did not end by itself."""
         is_latency_alone = load.verbose and load.qps is None
         seconds = min(LATENCY_S, self.plan.seconds) if is_latency_alone else self.plan.seconds
         command = dnsperf.command(
@@ -169,7 +184,9 @@ class Campaign:
         )
         core = cores()[SERVER_CORE]
         before, busy_before, began = running.process.sample(), busy_s(core), time.monotonic()
-        output = self._dnsperf(command)
+        output = self._dnsperf(command, seconds + GRACE_S)
+        if not output:
+            return None
         used = usage_between(before, running.process.sample())
         wall_s, busy = time.monotonic() - began, busy_s(core) - busy_before
         running.process.check()
@@ -194,11 +211,17 @@ class Campaign:
             found |= dnsperf.percentiles_ms(dnsperf.latencies_s(output.splitlines()))
         return found
 
-    def _dnsperf(self, command: Sequence[str]) -> str:
-        """Run the generator; its output goes through a file, so that nobody has to read along."""
+    def _dnsperf(self, command: Sequence[str], limit_s: float) -> str:
+        """Run the generator; returns what it wrote, nothing if it had to be ended.
+
+        Its output goes through a file, so that nobody has to read along.
+        """
         path = self.place.folder / "dnsperf.out"
-        with path.open("wb") as out:
-            subprocess.run(
-                [*pinned(LOAD_CORE), *command], stdout=out, stderr=subprocess.STDOUT, check=False, timeout=_LOAD_LIMIT_S
-            )
+        try:
+            with path.open("wb") as out:
+                subprocess.run(
+                    [*pinned(LOAD_CORE), *command], stdout=out, stderr=subprocess.STDOUT, check=False, timeout=limit_s
+                )
+        except subprocess.TimeoutExpired:
+            return ""
         return path.read_text(encoding="utf-8", errors="replace")

@@ -103,6 +103,8 @@ def _remarks(record: dict[str, Any]) -> list[str]:
     out = []
     for server in record["servers"]:
         label = server["label"].replace("**", "")
+        if server.get("failed"):
+            out.append(f"- {label}: {server['failed']}.")
         if server["missing"]:
             out.append(f"- {label}: not measured, {server['missing']}.")
             continue

@@ -8,6 +8,7 @@ cluster the next one would be carved out of its heap and never be given back.
 from __future__ import annotations
 
 import ctypes
+import gc
 from typing import Any
 
 MMAP_THRESHOLD_BYTES = 1 << 20
@@ -34,6 +35,10 @@ def bound_heap() -> bool:
 
 
 def give_back() -> bool:
-    """Return what the heap holds but does not use; tell whether anything was."""
+    """Return what the heap holds but does not use; tell whether anything was.
+
+    A full collection empties the interpreter's free lists: each tuple kept there for later keeps a whole arena.
+    """
+    gc.collect()
     library = _library()
     return bool(hasattr(library, "malloc_trim") and library.malloc_trim(0))

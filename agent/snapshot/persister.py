@@ -273,6 +273,8 @@ class Persister:
         self._last_write_s = time.monotonic()
         self.write_s = self._last_write_s - started_s
         self._is_due = bool(journal.broken) or self._endings != endings
+        # What the point held is let go before memory is given back.
+        del point, answers
         await self._on_thread(lambda: (self.generations.prune(self.pace.keep), self.after_write()))
 
     async def _write(self, point: Point, number: int) -> bytes:

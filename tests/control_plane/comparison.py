@@ -215,4 +215,9 @@ class Tally:
             lines.append(f"  UNLISTED {count} x {' | '.join(difference)}   e.g. {self.examples[difference]}")
         for row, count in self.listed.most_common():
             lines.append(f"  wanted {count} x {','.join(row.kinds)} | {','.join(row.types)} | {' | '.join(row[2:5])}")
+        lines += [
+            f"  not needed: {','.join(row.kinds)} | {' | '.join(row[2:5])}"
+            for row in self.rows
+            if row not in self.listed
+        ]
         return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import struct
@@ -118,6 +119,11 @@ def ask_many(port: int, questions: Sequence[Question], *, timeout_s: float = 2) 
     yield from ((question, b"") for question in lost)
 
 
+def _numbers(last: int) -> Iterator[int]:
+    """Give message numbers after the last one; who stays silent keeps its own, so some may be taken."""
+    return ((last + step) & 0xFFFF for step in itertools.count(1))
+
+
 def _over_udp(
     port: int, questions: list[Question], timeout_s: float, lost: list[Question]
 ) -> Iterator[tuple[Question, bytes]]:
@@ -126,19 +132,14 @@ def _over_udp(
         peer.connect(("127.0.0.1", port))
         peer.setblocking(False)
         waiting: dict[int, Question] = {}
-        coming = iter(enumerate(questions))
-        open_ = True
-        while open_ or waiting:
-            while open_ and len(waiting) < WINDOW:
-                item = next(coming, None)
-                if item is None:
-                    open_ = False
-                    break
-                number = item[0] % 60000
-                waiting[number] = item[1]
-                peer.send(encode(item[1], number))
+        coming, number = iter(questions), 0
+        while True:
+            for question in itertools.islice(coming, WINDOW - len(waiting)):
+                number = next(free for free in _numbers(number) if free not in waiting)
+                waiting[number] = question
+                peer.send(encode(question, number))
             if not waiting:
-                break
+                return
             if not select.select([peer], [], [], timeout_s)[0]:
                 lost.extend(waiting.values())
                 waiting.clear()
@@ -159,8 +160,16 @@ def _drain(peer: socket.socket) -> Iterable[bytes]:
 
 
 def _over_tcp(port: int, questions: list[Question], timeout_s: float) -> Iterator[tuple[Question, bytes]]:
-    for start in range(0, len(questions), 100):
+    left = list(enumerate(questions))
+    while left:
         with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as peer:
-            for number, question in enumerate(questions[start : start + 100]):
-                _send_framed(peer, encode(question, number))
-                yield question, _exactly(peer, struct.unpack(">H", _exactly(peer, 2))[0])
+            batch, left = left[:100], left[100:]
+            for at, (number, question) in enumerate(batch):
+                try:
+                    _send_framed(peer, encode(question, number & 0xFFFF))
+                    answer = _exactly(peer, struct.unpack(">H", _exactly(peer, 2))[0])
+                except TimeoutError:
+                    yield question, b""
+                    left = batch[at + 1 :] + left  # an answer that comes late must not be taken for another's
+                    break
+                yield question, answer

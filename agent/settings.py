@@ -5,6 +5,7 @@ Law: pure; what can't be built from a checked configuration is a ConfigError her
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -75,6 +76,11 @@ def tcp_options(config: Config) -> TcpOptions:
     """Bounds of DNS over TCP."""
     tcp = config.tcp
     return TcpOptions(tcp.max_connections, tcp.max_per_client, tcp.max_queries, round(tcp.idle_timeout_s * 1000))
+
+
+def workers_of(config: Config) -> int:
+    """UDP threads of the compiled data plane."""
+    return config.workers or max(1, len(os.sched_getaffinity(0)) // 4)
 
 
 def limits_of(config: Config) -> Limits:

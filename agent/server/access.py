@@ -18,10 +18,13 @@ class Access:
 
     Args:
         networks: who may ask. This host itself always may: its watchdog is one of the clients.
+
+    Attributes:
+        networks: the same and this host.
     """
 
     def __init__(self, networks: tuple[Network, ...]) -> None:
-        self._networks = (*networks, ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+        self.networks = (*networks, ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
         self._verdicts: dict[str, bool] = {}
 
     def allows(self, client_ip: str) -> bool:
@@ -37,4 +40,4 @@ class Access:
         address = ipaddress.ip_address(client_ip)
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        return any(address in network for network in self.networks)

@@ -10,8 +10,8 @@ from bisect import bisect_left
 
 from agent.wire.codes import RCODES
 
-DROPS = ("short", "response", "source_port", "not_allowed")
-"""Why a packet gets no reply."""
+DROPS = ("short", "response", "source_port", "not_allowed", "queue_full")
+"""Why a packet gets no reply; queue_full: too many wait for Python behind a compiled worker."""
 FAULTS = (
     "opcode",
     "no_question",
@@ -69,6 +69,7 @@ class Counters:
         dropped: packets without a reply by reason (`DROPS`).
         faults: queries that could not be read by reason (`FAULTS`).
         truncated: replies with TC.
+        handed_over: queries that compiled workers left to Python.
         refused_clients: queries answered REFUSED because of the source address.
         damaged_nodes: answers that could not be made from what the table holds, SERVFAIL instead.
         send_errors: UDP replies the kernel did not take, by errno.
@@ -84,6 +85,7 @@ class Counters:
         "damaged_nodes",
         "dropped",
         "faults",
+        "handed_over",
         "latency",
         "receive_errors",
         "refused_clients",
@@ -103,6 +105,7 @@ class Counters:
         self.dropped = dict.fromkeys(DROPS, 0)
         self.faults = dict.fromkeys(FAULTS, 0)
         self.truncated = 0
+        self.handed_over = 0
         self.refused_clients = 0
         self.damaged_nodes = 0
         self.send_errors: dict[int, int] = {}

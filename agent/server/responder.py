@@ -66,6 +66,13 @@ class Responder:
         options: how to answer; for other options make another responder with the same counters.
         counters: where to count.
         clock: Unix time in seconds, for DNS cookies alone.
+
+    Attributes:
+        options: as given, within bounds.
+        zones: own zones under the posture of the moment.
+        access: who may ask; None: everybody.
+        on_change: called after table or posture has changed what is answered.
+        on_settle: called by `settle`: whoever answers beside this responder brings its counts.
     """
 
     def __init__(
@@ -77,10 +84,12 @@ class Responder:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = counters if counters is not None else Counters()
-        self._options = options._replace(nsid=options.nsid[:MAX_NSID_BYTES])
-        self._access = Access(options.allow) if options.allow else None
+        self.options = options._replace(nsid=options.nsid[:MAX_NSID_BYTES])
+        self.access = Access(options.allow) if options.allow else None
         self._clock = clock
         self._posture = START
+        self.on_change: Callable[[], None] | None = None
+        self.on_settle: Callable[[], None] | None = None
         self._install(table)
 
     @property
@@ -115,6 +124,8 @@ class Responder:
                 counters.responses[rcode] += count
                 counters.answers[freshness] += count
                 answered[rcode] = 0
+        if self.on_settle is not None:
+            self.on_settle()
 
     def respond(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
         """Answer one message.
@@ -127,7 +138,7 @@ class Responder:
         Returns:
             The reply, None if there is none (dropped and counted).
         """
-        if self._access is not None and not self._access.allows(client_ip):
+        if self.access is not None and not self.access.allows(client_ip):
             return self._turn_away(packet, client_ip, tcp=tcp)
         if not tcp:
             try:
@@ -146,17 +157,19 @@ class Responder:
     def _apply(self) -> None:
         """Take over a new table or posture."""
         posture = self._posture
-        self._zones = OwnZones(self._table, self._options, posture)
+        self.zones = OwnZones(self._table, self.options, posture)
         if posture.state in {NOT_READY, EXPIRED}:
             self._hit.close()
         else:
             self._hit.open(
                 serial=posture.generation,
-                soa_ttl_s=self._zones.soa_ttl_s,
+                soa_ttl_s=self.zones.soa_ttl_s,
                 cap_s=posture.ttl_cap_s,
-                denies=self._zones.denies,
+                denies=self.zones.denies,
                 marks=posture.state == STALE,
             )
+        if self.on_change is not None:
+            self.on_change()
 
     def _read(self, packet: bytes, client_ip: str, *, tcp: bool, answer: Answer | None = None) -> bytes | None:
         """Read a message with care and answer it, with the answer given if it is well formed."""
@@ -196,7 +209,7 @@ class Responder:
             return None
         try:
             self._hit.turn += 1
-            return self._zones.answer(query.key, query.qtype, self._hit.turn)
+            return self.zones.answer(query.key, query.qtype, self._hit.turn)
         except _DAMAGE:
             self.counters.damaged_nodes += 1
             return Answer(SERVFAIL)
@@ -204,19 +217,19 @@ class Responder:
     def _other(self, query: Query) -> Answer:
         """Answer what no own zone does."""
         if query.qclass == CH:
-            return chaos.answer(query.key, query.qtype, self._options, self._posture)
+            return chaos.answer(query.key, query.qtype, self.options, self._posture)
         if query.qclass != IN:
             return Answer(REFUSED)
         if query.qtype in {AXFR, IXFR}:
             return Answer(REFUSED, error=(EDE_NOT_SUPPORTED, "no zone transfers"))
-        zone = special.zone_of(query.key, self._options.special_names)
+        zone = special.zone_of(query.key, self.options.special_names)
         if zone is not None:
             return special.answer(query.key, query.qtype, zone)
         return Answer(REFUSED, error=(EDE_NOT_AUTHORITATIVE, "not an own zone, and nowhere to forward to"))
 
     def _turn_away(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
         """Answer a client that is not on the allow list, or don't."""
-        if self._options.drop_others:
+        if self.options.drop_others:
             self.counters.tcp_queries += tcp
             self.counters.dropped["not_allowed"] += 1
             return None
@@ -229,8 +242,8 @@ class Responder:
         opt, limit_bytes = b"", MIN_UDP_BYTES
         if query.opt is not None:
             rcode, options = self._options_for(query, query.opt, answer, client_ip, tcp=tcp)
-            opt = edns.write(self._options.udp_size_bytes, rcode, do=query.opt.do, options=options)
-            limit_bytes = max(MIN_UDP_BYTES, min(query.opt.size_bytes, self._options.udp_size_bytes))
+            opt = edns.write(self.options.udp_size_bytes, rcode, do=query.opt.do, options=options)
+            limit_bytes = max(MIN_UDP_BYTES, min(query.opt.size_bytes, self.options.udp_size_bytes))
             if rcode != answer.rcode:
                 answer = answer._replace(rcode=rcode)
         reply = assemble(query, answer, opt, MAX_TCP_BYTES if tcp else limit_bytes)
@@ -241,7 +254,7 @@ class Responder:
 
     def _options_for(self, query: Query, opt: Opt, answer: Answer, client_ip: str, *, tcp: bool) -> tuple[int, bytes]:
         """Choose the options of our OPT, and the rcode, which a bad cookie changes."""
-        rcode, options = answer.rcode, self._options
+        rcode, options = answer.rcode, self.options
         if rcode == BADVERS:
             return rcode, b""
         parts: list[bytes] = []
@@ -260,7 +273,7 @@ class Responder:
         return rcode, b"".join(parts)
 
     def _wants_cookie(self, opt: Opt) -> bool:
-        return bool(opt.cookie and self._options.cookie_secrets)
+        return bool(opt.cookie and self.options.cookie_secrets)
 
     def _remember(self, query: Query, answer: Answer, sent: Sent, *, tcp: bool) -> None:
         """Count an answer of an own zone by freshness, and hand the hit path what it can use."""

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from agent.server.counters import DROPS
+from agent.server.counters import DROPS, Counters
 from agent.server.options import Network
 from agent.server.responder import Responder
 from agent.server.sockets import another
@@ -90,7 +90,7 @@ class NativeEndpoint:
 
     Args:
         socks: bound, one for each address; closed by `close`.
-        responder: answers what workers don't; its table is a compiled one.
+        responder: answers what workers don't; its table is a compiled one, and may be replaced.
         loop: on which it does so.
         workers: threads; each gets a socket of its own for every address, by SO_REUSEPORT.
     """
@@ -101,16 +101,17 @@ class NativeEndpoint:
         self._loop = loop
         self._plane = Plane(responder.table)
         self._workers: list[Worker] = []
-        self._seen: dict[int, dict[str, Any]] = {}
+        self._tallies: list[Tally] = []
         self._socks = list(socks)
         self._responder = responder
         self._follow(responder)
         for number in range(min(workers, MAX_WORKERS)):
             self._workers.append(self._worker(socks, is_first=not number))
+            self._tallies.append(Tally())
 
     @property
     def responder(self) -> Responder:
-        """Who answers what workers don't; may be replaced by another one of the same table at any time."""
+        """Who answers what workers don't; may be replaced at any time."""
         return self._responder
 
     @responder.setter
@@ -135,7 +136,6 @@ class NativeEndpoint:
         self._settle()
         self._responder.on_change = self._responder.on_settle = None
         self._workers.clear()
-        self._seen.clear()
         for sock in self._socks:
             sock.close()
 
@@ -145,7 +145,7 @@ class NativeEndpoint:
         self._show()
 
     def _show(self) -> None:
-        self._plane.show(terms_of(self._responder))
+        self._plane.show(terms_of(self._responder), self._responder.table)
 
     def _worker(self, socks: Sequence[socket.socket], *, is_first: bool) -> Worker:
         worker = Worker(self._plane)
@@ -171,14 +171,25 @@ class NativeEndpoint:
 
     def _settle(self) -> None:
         """Add what workers have counted since the last time to the counters."""
-        for number, worker in enumerate(self._workers):
-            now = worker.counts()
-            self._add(now, self._seen.get(number))
-            self._seen[number] = now
+        for worker, tally in zip(self._workers, self._tallies, strict=False):
+            tally.add(worker.counts(), self._responder.counters)
 
-    def _add(self, now: dict[str, Any], before: dict[str, Any] | None) -> None:
-        counters = self._responder.counters
-        new = {word: _difference(value, before[word] if before else None) for word, value in now.items()}
+
+class Tally:
+    """What of one worker's counts has been brought to the counters."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Any] = {}
+
+    def add(self, now: dict[str, Any], counters: Counters) -> None:
+        """Bring what was counted since the last time.
+
+        Args:
+            now: what `Worker.counts` says.
+            counters: where to.
+        """
+        new = {word: _difference(value, self._seen.get(word)) for word, value in now.items()}
+        self._seen = now
         for rcode in counters.responses:
             counters.responses[rcode] += new["responses"][rcode]
         counters.answers["fresh"] += new["fresh"]

@@ -8,7 +8,7 @@ Everything that writes runs with the GIL, so there is one writer. A worker never
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 import os
 import struct
@@ -122,6 +122,7 @@ cdef extern from "native/worker.h":
     enum: NDS_RING_BYTES
     nds_plane *nds_plane_new(nds_table *table, nds_posture *posture)
     void nds_plane_free(nds_plane *plane)
+    void nds_plane_table(nds_plane *plane, nds_table *table)
     void nds_posture_show(nds_plane *plane, nds_posture *posture)
     nds_worker *nds_worker_new(nds_plane *plane)
     bint nds_worker_socket(nds_worker *worker, int fd, bint is_wildcard)
@@ -311,6 +312,8 @@ cdef class Plane:
     cdef nds_plane *plane
     cdef Memory memory
     cdef object zones
+    cdef nds_counts tested
+    cdef uint32_t turn
 
     def __cinit__(self, table):
         self.memory = <Memory?>table.memory
@@ -327,8 +330,12 @@ cdef class Plane:
         if self.plane is not NULL:
             nds_plane_free(self.plane)
 
-    def show(self, terms):
-        """Answer under other terms from the next batch on; see `agent.server.native.Terms`."""
+    def show(self, terms, table):
+        """Answer from a table under terms (`agent.server.native.Terms`), from the next batch on."""
+        cdef Memory memory = <Memory?>table.memory
+        if memory is not self.memory:
+            nds_plane_table(self.plane, memory.table)
+            self.memory, self.zones = memory, table.zones
         networks = list(terms.networks)
         cdef nds_posture *posture = nds_posture_new(len(self.zones), len(networks))
         if posture is NULL:
@@ -361,20 +368,22 @@ cdef class Plane:
             raise
         nds_posture_show(self.plane, posture)
 
-    def answer(self, bytes packet not None, uint32_t turn=0):
+    def answer(self, bytes packet not None):
         """Answer one packet as a worker does, for tests.
 
         Returns:
             The reply; None: dropped; False: a worker would hand it over.
         """
         cdef uint8_t reply[NDS_MAX_REPLY_BYTES]
-        cdef nds_counts counts
-        memset(&counts, 0, sizeof(counts))
-        cdef int size = nds_answer(self.memory.table, nds_view_of(self.memory.table), self.plane.posture, &counts,
-                                   &turn, _octets(packet), min(len(packet), NDS_MAX_QUERY_BYTES), reply)
+        cdef int size = nds_answer(self.memory.table, nds_view_of(self.memory.table), self.plane.posture,
+                                   &self.tested, &self.turn, _octets(packet), min(len(packet), NDS_MAX_QUERY_BYTES), reply)
         if size == NDS_HAND_OVER:
             return False
         return PyBytes_FromStringAndSize(<const char *>reply, size) if size != NDS_DROP else None
+
+    def counts(self):
+        """Give what `answer` has counted; see `Worker.counts`."""
+        return _numbers(&self.tested)
 
     def allows(self, bytes packed not None):
         """Tell whether a client at this address (4 or 16 octets) may ask, for tests."""
@@ -460,21 +469,24 @@ cdef class Worker:
 
     def counts(self):
         """Read the counts while the worker goes on: a dict of numbers and lists of numbers."""
-        cdef const nds_counts *c = nds_worker_counts(self.worker)
-        cdef int i
-        return {
-            "responses": [c.responses[i] for i in range(NDS_RCODES)],
-            "fresh": c.fresh,
-            "stale": c.stale,
-            "dropped": [c.dropped[i] for i in range(NDS_DROPS)],
-            "faults": [c.faults[i] for i in range(NDS_FAULTS)],
-            "truncated": c.truncated,
-            "handed_over": c.handed_over,
-            "latency": [c.latency[i] for i in range(NDS_LATENCY_BUCKETS)],
-            "latency_ns": c.latency_ns,
-            "send_errors": [c.send_errors[i] for i in range(NDS_ERRNOS)],
-            "receive_errors": [c.receive_errors[i] for i in range(NDS_ERRNOS)],
-        }
+        return _numbers(nds_worker_counts(self.worker))
+
+
+cdef dict _numbers(const nds_counts *c):
+    cdef int i
+    return {
+        "responses": [c.responses[i] for i in range(NDS_RCODES)],
+        "fresh": c.fresh,
+        "stale": c.stale,
+        "dropped": [c.dropped[i] for i in range(NDS_DROPS)],
+        "faults": [c.faults[i] for i in range(NDS_FAULTS)],
+        "truncated": c.truncated,
+        "handed_over": c.handed_over,
+        "latency": [c.latency[i] for i in range(NDS_LATENCY_BUCKETS)],
+        "latency_ns": c.latency_ns,
+        "send_errors": [c.send_errors[i] for i in range(NDS_ERRNOS)],
+        "receive_errors": [c.receive_errors[i] for i in range(NDS_ERRNOS)],
+    }
 
 
 cdef str _text(const nds_handed *handed):

@@ -68,9 +68,13 @@ struct nds_worker {
 struct nds_plane *nds_plane_new(struct nds_table *table, struct nds_posture *posture) {
   struct nds_plane *plane = malloc(sizeof *plane);
   if (!plane) return NULL;
-  plane->table = table;
+  atomic_init(&plane->table, table);
   atomic_init(&plane->posture, posture);
   return plane;
+}
+
+void nds_plane_table(struct nds_plane *plane, struct nds_table *table) {
+  atomic_store_explicit(&plane->table, table, memory_order_release);
 }
 
 void nds_posture_show(struct nds_plane *plane, struct nds_posture *posture) {
@@ -220,8 +224,8 @@ static const uint8_t *client_of(const struct sockaddr_storage *client, size_t *b
 }
 
 /* Answers one packet where it lies; the reply's length, NDS_DROP or NDS_HAND_OVER. */
-static int answer_one(struct nds_worker *worker, const struct nds_view *view, const struct nds_posture *posture,
-                      const struct mmsghdr *in) {
+static int answer_one(struct nds_worker *worker, const struct nds_table *table, const struct nds_view *view,
+                      const struct nds_posture *posture, const struct mmsghdr *in) {
   uint16_t port;
   size_t bytes;
   const uint8_t *address = client_of(in->msg_hdr.msg_name, &bytes, &port);
@@ -235,7 +239,7 @@ static int answer_one(struct nds_worker *worker, const struct nds_view *view, co
     return NDS_DROP;
   }
   uint8_t *page = in->msg_hdr.msg_iov->iov_base;
-  return nds_answer(worker->plane->table, view, posture, &worker->counts, &worker->turn, page, in->msg_len, page);
+  return nds_answer(table, view, posture, &worker->counts, &worker->turn, page, in->msg_len, page);
 }
 
 static void send_all(struct nds_worker *worker, const struct door *door, unsigned count) {
@@ -286,11 +290,12 @@ static unsigned serve_batch(struct nds_worker *worker, uint32_t number) {
   unsigned out = 0;
   bool is_waking = false;
   nds_enter(worker->reader);
-  const struct nds_view *view = nds_view_of(worker->plane->table);
+  struct nds_table *table = atomic_load_explicit(&worker->plane->table, memory_order_acquire);
+  const struct nds_view *view = nds_view_of(table);
   const struct nds_posture *posture = atomic_load_explicit(&worker->plane->posture, memory_order_acquire);
   for (int i = 0; i < came; i++) {
     struct mmsghdr *in = &worker->in[i];
-    int bytes = answer_one(worker, view, posture, in);
+    int bytes = answer_one(worker, table, view, posture, in);
     if (bytes == NDS_DROP) continue;
     if (door->is_wildcard) turn_control(&in->msg_hdr);
     if (bytes == NDS_HAND_OVER) {

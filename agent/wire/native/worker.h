@@ -17,14 +17,15 @@
 
 struct nds_worker;
 
-/* The posture is one for all workers: nds_posture of the plane, replaced with nds_posture_show. */
+/* What all workers share; each is replaced as a whole, and what it replaces stays until every batch is over. */
 struct nds_plane {
-  struct nds_table *table;
+  _Atomic(struct nds_table *) table;
   _Atomic(struct nds_posture *) posture;
 };
 
 struct nds_plane *nds_plane_new(struct nds_table *table, struct nds_posture *posture);
 void nds_plane_free(struct nds_plane *plane); /* no worker is left */
+void nds_plane_table(struct nds_plane *plane, struct nds_table *table); /* free the other one after this */
 void nds_posture_show(struct nds_plane *plane, struct nds_posture *posture);
 
 struct nds_handed {

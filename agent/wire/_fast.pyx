@@ -186,14 +186,14 @@ cdef class Memory:
         if self.table is not NULL:
             nds_table_free(self.table)
 
-    cpdef find(self, bytes key):
+    def find(self, bytes key not None):
         """Find a node."""
         if PyBytes_GET_SIZE(key) > 255:
             return None
         cdef nds_node node = nds_find(nds_view_of(self.table), _octets(key), PyBytes_GET_SIZE(key))
         return PyBytes_FromStringAndSize(<const char *>node.at, node.bytes) if node.at is not NULL else None
 
-    cpdef put(self, bytes key, bytes node):
+    def put(self, bytes key not None, bytes node):
         """Show a node, or that there is none; neither is copied.
 
         Raises:
@@ -313,7 +313,7 @@ cdef class Plane:
     cdef Memory memory
     cdef object zones
     cdef nds_counts tested
-    cdef uint32_t turn
+    cdef readonly uint32_t turn
 
     def __cinit__(self, table):
         self.memory = <Memory?>table.memory

@@ -10,6 +10,8 @@ import os
 import sys
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CCompilerError
 
 SOURCES = ["agent/wire/native/answer.c", "agent/wire/native/table.c", "agent/wire/native/worker.c"]
 HEADERS = [f"agent/wire/native/{name}.h" for name in ("answer", "hash", "table", "worker")]
@@ -18,6 +20,24 @@ HEADERS = [f"agent/wire/native/{name}.h" for name in ("answer", "hash", "table",
 def is_set(name: str) -> bool:
     """Read a switch: set and neither empty nor 0."""
     return os.environ.get(name, "") not in {"", "0"}
+
+
+def say(words: str) -> None:
+    """Tell whoever installs."""
+    sys.stderr.write(f"nodens: {words}\n")
+
+
+class BuildOptional(build_ext):
+    """Goes on without an optional extension, also if there is no compiler to begin with."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile it, or say why not."""
+        try:
+            super().build_extension(ext)
+        except (BaseError, CCompilerError, OSError) as error:
+            if not ext.optional:
+                raise
+            say(f"the pure-Python data plane is installed, the compiled one could not be built: {error}")
 
 
 def extensions() -> list[Extension]:
@@ -33,7 +53,7 @@ def extensions() -> list[Extension]:
     except ImportError:
         if required:
             sys.exit("nodens: NODENS_REQUIRE_EXT is set and Cython is not installed")
-        print("nodens: no Cython here, so the pure-Python data plane is installed", file=sys.stderr)
+        say("no Cython here: the pure-Python data plane is installed")
         return []
     Options.warning_errors = True
     fast = Extension(
@@ -49,4 +69,4 @@ def extensions() -> list[Extension]:
     return cythonize([fast], build_dir="build/cython", compiler_directives={"language_level": 3})
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildOptional})

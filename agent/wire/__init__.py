@@ -16,7 +16,7 @@ def _is_set(name: str) -> bool:
     return os.environ.get(name, "") not in {"", "0"}
 
 
-_Table = AnswerTable
+_Table: type[AnswerTable] = AnswerTable
 IMPLEMENTATION = "python"
 """Which data plane answers: told by `nodens_build_info`, /status and the log."""
 if not _is_set("NODENS_NO_EXT"):

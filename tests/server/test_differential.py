@@ -183,7 +183,9 @@ def test_what_a_worker_answers_is_what_python_answers(pair, options, postures, p
 def test_what_is_asked_all_day_is_answered_without_python():
     """Handing over everything would be no difference either."""
     table = _fast.AnswerTable(ZONES)
-    table.put(to_wire("a.ns.svc.cluster.local"), node.encode(rrsets=(RRset(1, 0, 1, 0, record(1, b"\x0a\0\0\1"), b""),)))
+    table.put(
+        to_wire("a.ns.svc.cluster.local"), node.encode(rrsets=(RRset(1, 0, 1, 0, record(1, b"\x0a\0\0\1"), b""),))
+    )
     plane = native.Plane(table)
     served = Responder(table, ResponderOptions(pods="insecure"))
     for state in (FRESH, STALE, EXPIRED, NOT_READY):

@@ -79,7 +79,9 @@ def test_a_name_that_is_too_long_is_refused_and_none_is_found_at_it():
     assert table.find(bytes(256)) is None
 
 
-@pytest.mark.parametrize("key", [b"\x05local\x00", b"\x01a\x07cluster\x05local\x00", b"\x03com\x00", b"\x02x\x05local\x00"])
+@pytest.mark.parametrize(
+    "key", [b"\x05local\x00", b"\x01a\x07cluster\x05local\x00", b"\x03com\x00", b"\x02x\x05local\x00"]
+)
 def test_the_zone_of_a_name_is_found_alike(key: bytes):
     table = _fast.AnswerTable(ZONES)
     zone = table.zone_of(key)

@@ -63,10 +63,11 @@ def extensions() -> list[Extension]:
         depends=HEADERS,
         extra_compile_args=["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
         extra_link_args=["-pthread"],
-        # Without a compiler the installation goes on without it.
-        optional=not required,
     )
-    return cythonize([fast], build_dir="build/cython", compiler_directives={"language_level": 3})
+    made: list[Extension] = cythonize([fast], build_dir="build/cython", compiler_directives={"language_level": 3})
+    for extension in made:
+        extension.optional = not required
+    return made
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildOptional})

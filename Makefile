@@ -8,7 +8,7 @@ ADMIN ?= 127.0.0.1:9353
 SERVICES ?= 200
 STATE ?= .run/state
 CLUSTER ?= .run/cluster.json
-# make test, test-slow: further arguments for pytest; COV=1 adds branch coverage; a limit for the whole of test-slow
+# make test, test-slow, bench: further arguments; COV=1 adds branch coverage; a limit for the whole of test-slow
 ARGS ?=
 COV ?=
 BUDGET_S ?= 2700
@@ -23,12 +23,12 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip
 export PYTHON PORT ADMIN SERVICES STATE CLUSTER FUZZ_S
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint fuzz envtest lock clean
+.PHONY: help run test test-slow lint bench fuzz envtest lock clean
 
 help: ## list the targets
 	@echo "nodens: node-local DNS that answers from a persisted snapshot"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON, PORT, ADMIN, SERVICES, STATE, CLUSTER (run); ARGS, COV=1, BUDGET_S (test, test-slow), FUZZ_S (fuzz)"
+	@echo "Variables: PYTHON, PORT, ADMIN, SERVICES, STATE, CLUSTER (run); ARGS (test, test-slow, bench), COV=1, BUDGET_S (test, test-slow), FUZZ_S (fuzz)"
 
 run: $(VENV)/.run.stamp ## serve an example cluster on 127.0.0.1:5300 until Ctrl-C
 	@packaging/run-example
@@ -46,6 +46,9 @@ lint: $(VENV)/.dev.stamp ## ruff, formatting, mypy --strict, import contracts
 
 fuzz: ## fuzz the compiled packet path under sanitizers for FUZZ_S seconds (needs a C compiler)
 	@packaging/fuzz
+
+bench: $(VENV)/.dev.stamp ## nodens beside every other DNS server on this machine, ten minutes (ARGS=--help)
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 envtest: ## build etcd, kube-apiserver, kubectl and CoreDNS for the tests, once (needs Go)
 	@tests/control_plane/build-assets

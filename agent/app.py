@@ -121,7 +121,9 @@ class App:
         """Go through a life."""
         wishes = signals.Wishes()
         pairs, left = open_pairs(
-            [(address.host, address.port) for address in self.config.listen], inherit(os.environ, os.getpid())
+            [(address.host, address.port) for address in self.config.listen],
+            inherit(os.environ, os.getpid()),
+            freebind=self.config.freebind,
         )
         for inherited in left:
             log.warning("inherited socket %r fits no listen address and is closed", inherited.name)
@@ -334,12 +336,12 @@ class App:
             def commit() -> None:
                 responder = Responder(self.table, options, counters=self.responder.counters)
                 responder.posture = self.responder.posture
-                self.responder.settle()
-                self.responder = responder
+                old, self.responder = self.responder, responder
                 for udp in self.doors.udp:
                     udp.responder = responder
                 for endpoint in self.doors.tcp:
                     endpoint.responder, endpoint.options = responder, tcp
+                old.settle()
                 persister.pace = pace
                 self.freshness.stale_after_s = config.stale_after_s
                 self.freshness.max_stale_s = config.max_stale_s

@@ -57,7 +57,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Agent:
-    """The agent on a port of its own with its state below `root`; a context manager. It may be killed and started again.
+    """The agent on a port of its own, its state below `root`; a context manager. It may be killed and started again.
 
     Args:
         root: folder for state, configuration and log.
@@ -65,6 +65,9 @@ class Agent:
         options: the configuration file's content.
         environ: more variables.
         launcher: command that starts the agent in its place.
+        state_dir: instead of the one below `root`.
+        pass_fds: descriptors that it inherits.
+        zone: own zone that is asked to see whether it answers.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Agent:
         *,
         environ: Mapping[str, str] | None = None,
         launcher: Sequence[str] = (),
+        state_dir: Path | None = None,
         pass_fds: Sequence[int] = (),
         zone: str = "cluster.local",
     ) -> None:
@@ -84,7 +88,7 @@ class Agent:
         self.environ = dict(environ or {})
         self.launcher = list(launcher)
         self.pass_fds = tuple(pass_fds)
-        self.state_dir = root / "state"
+        self.state_dir = state_dir or root / "state"
         self.config = root / "nodens.yaml"
         self.log = root / "nodens.log"
         self._zone = zone

@@ -125,7 +125,10 @@ def lines(status: Status, now_unix_s: float, *, coloured: bool) -> Iterator[str]
     on_disk = f"{amount(snapshot.disk_bytes)} + {amount(snapshot.journal_bytes)} journal"
     yield _row("on disk", f"{on_disk}, written {_ago(snapshot.written_unix_s, now_unix_s)}")
     if snapshot.persist_failures:
-        yield _row("disk trouble", f"{count(snapshot.persist_failures)} failed writes: {snapshot.persist_error}")
+        trouble = snapshot.persist_error or "over by now"
+        yield _row("disk trouble", f"{count(snapshot.persist_failures)} failed writes: {trouble}")
+    for refused in snapshot.refused[:3]:
+        yield _row("refused", refused)
     yield _row("queries", f"{traffic.queries_per_s:,.1f}/s; {_counts(traffic.queries)}")
     yield _row("answers", _counts(traffic.answers))
     yield _row("responses", _counts({code: number for code, number in traffic.responses.items() if number}))

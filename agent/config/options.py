@@ -169,6 +169,7 @@ class Config(Group, frozen=True, kw_only=True, rename=word):
     listen: Annotated[
         tuple[SocketAddress, ...], Option("where DNS is served, UDP and TCP", values.listed(addresses.address, least=1))
     ] = (SocketAddress("127.0.0.1", addresses.DNS_PORT),)
+    freebind: Annotated[bool, Option("listen addresses may be bound before an interface has them", values.flag)] = False
     state_dir: Annotated[str, Option("folder of the snapshot, mode 0700", addresses.folder)] = "/var/lib/nodens"
     admin: Annotated[
         SocketAddress | UnixPath | None, Option("admin endpoint: ADDR:PORT, unix:PATH or off", addresses.admin)
@@ -228,7 +229,7 @@ class Config(Group, frozen=True, kw_only=True, rename=word):
         ),
     ] = ""
     chaos: Chaos = Chaos()
-    cookies: Annotated[bool, Option("DNS cookies (RFC 7873)", values.flag, reload=True)] = True
+    cookies: Annotated[bool, Option("DNS cookies (RFC 7873)", values.flag, reload=True)] = False
     special_names: Annotated[
         bool, Option("answer localhost, invalid, test, onion, home.arpa and the like here", values.flag, reload=True)
     ] = True

@@ -119,7 +119,8 @@ def _trouble_rows(status: Status) -> Rows:
     if source.last_error and not source.connected:
         yield "source", f"{source.last_error} ({_ago(source.last_error_unix_s)})"
     if snapshot.persist_failures:
-        yield "disk", f"{count(snapshot.persist_failures)} failed writes: {snapshot.persist_error}"
+        trouble = snapshot.persist_error or "over by now"
+        yield "disk", f"{count(snapshot.persist_failures)} failed writes: {trouble}"
     for refused in snapshot.refused:
         yield "refused at start", refused
     for task, failures in status.process.task_failures.items():

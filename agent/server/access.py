@@ -21,17 +21,20 @@ class Access:
 
     Attributes:
         networks: the same and this host.
+        evicted: verdicts forgotten because the table was full.
     """
 
     def __init__(self, networks: tuple[Network, ...]) -> None:
         self.networks = (*networks, ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
         self._verdicts: dict[str, bool] = {}
+        self.evicted = 0
 
     def allows(self, client_ip: str) -> bool:
         """Tell whether a client may ask; the address as the socket gave it."""
         verdict = self._verdicts.get(client_ip)
         if verdict is None:
             if len(self._verdicts) >= MAX_REMEMBERED:
+                self.evicted += len(self._verdicts)
                 self._verdicts.clear()
             verdict = self._verdicts[client_ip] = self._decide(client_ip)
         return verdict

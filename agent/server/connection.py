@@ -71,14 +71,12 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take in octets; answer the messages that are whole."""
         self._filled += nbytes
-        if self._next is None:
-            self._pump()
+        self._pump()
 
     def eof_received(self) -> bool:
         """Answer what has arrived, then close: a client that closes its side may still wait for replies."""
         self._is_ended = True
-        if self._next is None:
-            self._pump()
+        self._pump()
         return True
 
     def pause_writing(self) -> None:
@@ -90,8 +88,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The client reads again."""
         self._is_blocked = False
-        if self._next is None:
-            self._pump()
+        self._pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count the end."""
@@ -134,7 +131,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _pump(self) -> None:
         """Answer a batch; read on if that was all, go on in the loop's next turn if not."""
-        self._next = None
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
         transport = self._transport
         if transport is None or transport.is_closing() or self._is_blocked:
             return

@@ -70,6 +70,8 @@ class Counters:
         faults: queries that could not be read by reason (`FAULTS`).
         truncated: replies with TC.
         handed_over: queries that compiled workers left to Python.
+        evicted: entries forgotten because a table of fixed size was full: `replies`, `opts` and `soas` of the hit
+            path, `verdicts` of the allow list.
         refused_clients: queries answered REFUSED because of the source address.
         damaged_nodes: answers that could not be made from what the table holds, SERVFAIL instead.
         send_errors: UDP replies the kernel did not take, by errno.
@@ -84,6 +86,7 @@ class Counters:
         "answers",
         "damaged_nodes",
         "dropped",
+        "evicted",
         "faults",
         "handed_over",
         "latency",
@@ -106,6 +109,7 @@ class Counters:
         self.faults = dict.fromkeys(FAULTS, 0)
         self.truncated = 0
         self.handed_over = 0
+        self.evicted = {"replies": 0, "opts": 0, "soas": 0, "verdicts": 0}
         self.refused_clients = 0
         self.damaged_nodes = 0
         self.send_errors: dict[int, int] = {}

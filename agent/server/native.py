@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agent.server.counters import DROPS, Counters
-from agent.server.options import Network
+from agent.server.options import MAX_NSID_BYTES, Network
 from agent.server.responder import Responder
 from agent.server.sockets import another
 from agent.server.udp import MAX_BATCH, tell_queried_address
@@ -78,7 +78,7 @@ def terms_of(responder: Responder) -> Terms:
         signs_cookies=bool(options.cookie_secrets),
         makes_pods=options.pods == "insecure",
         drops_others=options.drop_others,
-        nsid=edns.option(NSID, options.nsid) if options.nsid else b"",
+        nsid=edns.option(NSID, options.nsid[:MAX_NSID_BYTES]) if options.nsid else b"",
         errors=tuple(edns.extended_error(*error) if error else b"" for error in errors),
         fallthrough=zones.fallthrough,
         networks=responder.access.networks if responder.access is not None else (),

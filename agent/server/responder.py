@@ -11,21 +11,17 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from agent.errors import WireError
 from agent.server import chaos, special
 from agent.server.access import Access
 from agent.server.counters import Counters
-from agent.server.options import MAX_NSID_BYTES, ResponderOptions
+from agent.server.options import ResponderOptions
+from agent.server.sender import Sender, Sent
 from agent.server.zones import OwnZones
-from agent.wire import cookies, edns
 from agent.wire.codes import (
     AXFR,
-    BADCOOKIE,
-    BADVERS,
     CH,
-    COOKIE,
     EDE_NOT_AUTHORITATIVE,
     EDE_NOT_SUPPORTED,
     EDE_PROHIBITED,
@@ -33,29 +29,19 @@ from agent.wire.codes import (
     IXFR,
     NOERROR,
     NOTIMP,
-    NSID,
     REFUSED,
     SERVFAIL,
 )
-from agent.wire.edns import MIN_UDP_BYTES, Opt
 from agent.wire.hit import HitPath
 from agent.wire.message import NO_QUESTION, Query, drop_reason, read_query
 from agent.wire.posture import EXPIRED, NOT_READY, STALE, START, Posture
-from agent.wire.reply import MAX_TCP_BYTES, Answer, assemble, header_only, is_truncated
+from agent.wire.reply import Answer, header_only
 from agent.wire.table import AnswerTable
 
 _DAMAGE = (WireError, IndexError, struct.error)
 """What reading a node that is none can raise."""
 _OPT_AT_ROOT = b"\x00\x00\x29"
 _ONE_ADDITIONAL = bytes((0, 0, 0, 0, 0, 1))
-
-
-class Sent(NamedTuple):
-    """A reply, and the OPT and bound it was made with."""
-
-    reply: bytes
-    opt: bytes
-    limit_bytes: int
 
 
 class Responder:
@@ -68,7 +54,7 @@ class Responder:
         clock: Unix time in seconds, for DNS cookies alone.
 
     Attributes:
-        options: as given, within bounds.
+        options: as given.
         zones: own zones under the posture of the moment.
         access: who may ask; None: everybody.
         on_change: called after table or posture has changed what is answered.
@@ -84,9 +70,9 @@ class Responder:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = counters if counters is not None else Counters()
-        self.options = options._replace(nsid=options.nsid[:MAX_NSID_BYTES])
+        self.options = options
         self.access = Access(options.allow) if options.allow else None
-        self._clock = clock
+        self._sender = Sender(options, self.counters, clock)
         self._posture = START
         self.on_change: Callable[[], None] | None = None
         self.on_settle: Callable[[], None] | None = None
@@ -115,7 +101,7 @@ class Responder:
             self._apply()
 
     def settle(self, posture: Posture | None = None) -> None:
-        """Bring what the hit path has counted into `counters`; a collector does so before it reads them."""
+        """Bring what was counted on the way into `counters`; a collector does so before it reads them."""
         state = (posture or self._posture).state
         answered, counters = self._hit.answered, self.counters
         freshness = "stale" if state == STALE else "fresh"
@@ -124,6 +110,12 @@ class Responder:
                 counters.responses[rcode] += count
                 counters.answers[freshness] += count
                 answered[rcode] = 0
+        for word, count in self._hit.evicted.items():
+            counters.evicted[word] += count
+            self._hit.evicted[word] = 0
+        if self.access is not None:
+            counters.evicted["verdicts"] += self.access.evicted
+            self.access.evicted = 0
         if self.on_settle is not None:
             self.on_settle()
 
@@ -186,19 +178,19 @@ class Responder:
             counters.responses[NOTIMP] += 1
             return header_only(packet, NOTIMP)
         if query.rcode:
-            return self._send(query, self._fault(query), client_ip, tcp=tcp).reply
+            return self._sender.send(query, self._fault(query), client_ip, tcp=tcp).reply
         if answer is not None:
-            return self._send(query, answer, client_ip, tcp=tcp).reply
+            return self._sender.send(query, answer, client_ip, tcp=tcp).reply
         answer = self._own(query)
         if answer is None:
-            return self._send(query, self._other(query), client_ip, tcp=tcp).reply
-        sent = self._send(query, answer, client_ip, tcp=tcp)
+            return self._sender.send(query, self._other(query), client_ip, tcp=tcp).reply
+        sent = self._sender.send(query, answer, client_ip, tcp=tcp)
         self._remember(query, answer, sent, tcp=tcp)
         return sent.reply
 
     def _fault(self, query: Query) -> Answer:
         """Answer a query that could not be read, or one for a cookie alone (RFC 7873 section 5.4)."""
-        if query.fault == NO_QUESTION and query.opt is not None and self._wants_cookie(query.opt):
+        if query.fault == NO_QUESTION and query.opt is not None and self._sender.wants_cookie(query.opt):
             return Answer(NOERROR)
         self.counters.faults[query.fault] += 1
         return Answer(query.rcode)
@@ -237,51 +229,13 @@ class Responder:
         refused = Answer(REFUSED, error=(EDE_PROHIBITED, "source address not allowed"))
         return self._read(packet, client_ip, tcp=tcp, answer=refused)
 
-    def _send(self, query: Query, answer: Answer, client_ip: str, *, tcp: bool) -> Sent:
-        """Lay out a reply and count it."""
-        opt, limit_bytes = b"", MIN_UDP_BYTES
-        if query.opt is not None:
-            rcode, options = self._options_for(query, query.opt, answer, client_ip, tcp=tcp)
-            opt = edns.write(self.options.udp_size_bytes, rcode, do=query.opt.do, options=options)
-            limit_bytes = max(MIN_UDP_BYTES, min(query.opt.size_bytes, self.options.udp_size_bytes))
-            if rcode != answer.rcode:
-                answer = answer._replace(rcode=rcode)
-        reply = assemble(query, answer, opt, MAX_TCP_BYTES if tcp else limit_bytes)
-        self.counters.responses[answer.rcode] += 1
-        if is_truncated(reply):
-            self.counters.truncated += 1
-        return Sent(reply, opt, limit_bytes)
-
-    def _options_for(self, query: Query, opt: Opt, answer: Answer, client_ip: str, *, tcp: bool) -> tuple[int, bytes]:
-        """Choose the options of our OPT, and the rcode, which a bad cookie changes."""
-        rcode, options = answer.rcode, self.options
-        if rcode == BADVERS:
-            return rcode, b""
-        parts: list[bytes] = []
-        if self._wants_cookie(opt):
-            now_s = int(self._clock())
-            cookie, is_valid = cookies.answer(opt.cookie, client_ip, now_s, options.cookie_secrets)
-            parts.append(edns.option(COOKIE, cookie))
-            if query.fault == NO_QUESTION and not is_valid and len(opt.cookie) > cookies.CLIENT_BYTES:
-                rcode = BADCOOKIE
-        if opt.nsid and options.nsid:
-            parts.append(edns.option(NSID, options.nsid))
-        if opt.keepalive and tcp:
-            parts.append(edns.keepalive(options.tcp_idle_timeout_ms))
-        if answer.error is not None:
-            parts.append(edns.extended_error(*answer.error))
-        return rcode, b"".join(parts)
-
-    def _wants_cookie(self, opt: Opt) -> bool:
-        return bool(opt.cookie and self.options.cookie_secrets)
-
     def _remember(self, query: Query, answer: Answer, sent: Sent, *, tcp: bool) -> None:
         """Count an answer of an own zone by freshness, and hand the hit path what it can use."""
         if answer.rcode == SERVFAIL:
             return
         self.counters.answers["stale" if self._posture.state == STALE else "fresh"] += 1
         opt = query.opt
-        if tcp or (opt is not None and self._wants_cookie(opt)):
+        if tcp or (opt is not None and self._sender.wants_cookie(opt)):
             return
         if answer.lasting:
             self._hit.keep(query.packet, sent.reply)

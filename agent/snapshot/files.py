@@ -216,7 +216,7 @@ def _check_file(path: str, status: os.stat_result, owners: frozenset[int], limit
     if status.st_size > limit_bytes:
         raise SnapshotError(
             f"{path} has {status.st_size} bytes, more than the {limit_bytes} allowed",
-            hint="Remove it, or raise the limit if the cluster has grown that large",
+            hint="Remove it, or raise snapshot.max_bytes (of a journal: snapshot.max_journal_bytes)",
         )
 
 

@@ -29,9 +29,15 @@ Sections = list[tuple[int, bytes]]
 
 
 class Point(NamedTuple):
-    """A consistent point, frozen; `header` lacks its number and time of writing."""
+    """A consistent point, frozen; `header` lacks its number and time of writing.
+
+    Attributes:
+        table: what it was frozen from; by the end it may hold something else.
+        layers: the layers frozen, as a table of their own.
+    """
 
     table: AnswerTable
+    layers: AnswerTable
     profile: Profile
     header: Header
     objects: list[Stored]
@@ -43,7 +49,10 @@ def freeze(publisher: Publisher, origin: str, confirmed_unix_s: float) -> Point:
     Raises:
         SnapshotError: an earlier point is frozen still.
     """
-    publisher.table.freeze()
+    table = publisher.table
+    table.freeze()
+    layers = AnswerTable(table.zones)
+    layers.base, layers.frozen = table.base, table.frozen
     header = Header(
         cluster_identity=publisher.identity,
         generation=0,
@@ -53,7 +62,7 @@ def freeze(publisher: Publisher, origin: str, confirmed_unix_s: float) -> Point:
         written_unix_s=0.0,
         origin=origin,
     )
-    return Point(publisher.table, publisher.profile, header, publisher.store.objects())
+    return Point(table, layers, publisher.profile, header, publisher.store.objects())
 
 
 async def encode(point: Point, number: int, now_unix_s: float) -> tuple[Header, Sections]:
@@ -64,19 +73,19 @@ async def encode(point: Point, number: int, now_unix_s: float) -> tuple[Header, 
     """
     objects = await _in_slices(encode_objects(point.objects))
     point.objects.clear()
-    answers = await _pack(point.table)
+    answers = await _pack(point.layers)
     header = msgspec.structs.replace(point.header, generation=number, written_unix_s=now_unix_s)
     profile = profile_section(point.profile)
     return header, [(SECTION_PROFILE, profile), (SECTION_OBJECTS, objects), (SECTION_ANSWERS, answers)]
 
 
-async def _pack(table: AnswerTable) -> bytes:
+async def _pack(layers: AnswerTable) -> bytes:
     for _ in range(MAX_SEEDS - 1):
         try:
-            return await _in_slices(pack(table.frozen_items(), table.names_at_most(), secrets.randbits(64)))
+            return await _in_slices(pack(layers.frozen_items(), layers.names_at_most(), secrets.randbits(64)))
         except SnapshotError:
             continue
-    return await _in_slices(pack(table.frozen_items(), table.names_at_most(), secrets.randbits(64)))
+    return await _in_slices(pack(layers.frozen_items(), layers.names_at_most(), secrets.randbits(64)))
 
 
 async def _in_slices(steps: Iterator[bytes | None]) -> bytes:

@@ -212,7 +212,7 @@ class Generations:
         if size_bytes > self.limits.generation_bytes:
             raise SnapshotError(
                 f"{path} would have {size_bytes} bytes, more than the {self.limits.generation_bytes} allowed",
-                hint="Raise the limit if the cluster has grown that large",
+                hint="Raise snapshot.max_bytes if the cluster has grown that large",
             )
         with self._locked() as directory:
             listing = directory.list()
@@ -271,7 +271,7 @@ class Generations:
         """
         try:
             if trail.generation in listing.journals:
-                fd, _ = directory.open(journal_name(trail.generation), self.limits.journal_bytes)
+                fd, _ = directory.open(journal_name(trail.generation), self.limits.journal_bytes_to_read)
                 try:
                     os.fsync(fd)
                 finally:

@@ -73,7 +73,7 @@ def describe_journal(path: str, limits: Limits = DEFAULT_LIMITS, *, offline: boo
     """Examine a journal file wherever it lies; raises nothing."""
     size_bytes = 0
     try:
-        fd, status = _open(path, limits.journal_bytes, offline=offline)
+        fd, status = _open(path, limits.journal_bytes_to_read, offline=offline)
         try:
             size_bytes = status.st_size
             file = read_all(fd, size_bytes)

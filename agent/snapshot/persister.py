@@ -89,6 +89,7 @@ class Persister:
         self._recovered: Recovered | None = None
         self._journal: JournalWriter | None = None
         self._is_due = False
+        self._endings = 0
         self._is_locked = False
         self._oldest_change_s: float | None = None
         self._last_write_s = 0.0
@@ -130,6 +131,7 @@ class Persister:
         """End the journal here: what comes next can only be kept by a generation, which is due at once."""
         self._pending.clear()
         self._is_due = True
+        self._endings += 1
         self._pending_bytes = 0
         if self._journal is not None:
             journal, self._journal = self._journal, None
@@ -166,9 +168,13 @@ class Persister:
             self._came.clear()
 
     async def _attempt(self, work: Callable[[], object]) -> bool:
+        counts = self.generations.counts
+        failures = counts.failures
         try:
             await work()  # type: ignore[misc]
         except SnapshotError as error:
+            # What could not even be begun, for want of the lock or the directory, is a failure too.
+            counts.failures = max(counts.failures, failures + 1)
             if not self.failing:
                 self._log("persist_failed", reason=str(error))
             self.failing = str(error)
@@ -241,24 +247,34 @@ class Persister:
     async def _roll(self) -> None:
         """Write a generation from a consistent point; changes go on meanwhile, into the next journal."""
         await self._publisher.idle()
+        if not self._can_write_generation():
+            # Meanwhile the source has begun with another cluster: its set is written when it is served.
+            return
         started_s = time.monotonic()
         # From here to the freeze nothing may wait: this is the consistent point.
+        point = freeze(self._publisher, self._origin, self._confirmed_unix_s())
+        table, endings = point.table, self._endings
         before, self._pending, self._pending_bytes = self._pending, [], 0
         oldest_change_s, self._oldest_change_s = self._oldest_change_s, None
-        table = self._publisher.table
-        point = freeze(self._publisher, self._origin, self._confirmed_unix_s())
         try:
-            self._journal = journal = await self._on_thread(lambda: self._rotate(before))
+            journal = await self._on_thread(lambda: self._rotate(before))
+            if self._endings == endings:
+                self._journal = journal
+            else:
+                # Changes after the freeze were dropped, so this journal can't take those that follow.
+                self._thread.submit(journal.close)
             answers = await self._write(point, journal.generation)
         except BaseException:
             table.thaw()
             self._oldest_change_s = oldest_change_s if oldest_change_s is not None else started_s
             raise
-        table.rebase(PackedNodes(answers, 0, len(answers)))
+        if table.frozen is point.layers.frozen:
+            table.rebase(PackedNodes(answers, 0, len(answers)))
+        # Otherwise the table holds another cluster by now, and the answers of this point are not among its own.
         self.generation = journal.generation
         self._last_write_s = time.monotonic()
         self.write_s = self._last_write_s - started_s
-        self._is_due = bool(journal.broken)
+        self._is_due = bool(journal.broken) or self._endings != endings
         await self._on_thread(lambda: (self.generations.prune(self.pace.keep), self.after_write()))
 
     async def _write(self, point: Point, number: int) -> bytes:

@@ -165,6 +165,9 @@ class Publisher:
             self._log("older_list_accepted", kind=kind, held=held, offered=position)
             self.epoch += 1
             self.positions.clear()
+            # A journal has no epoch: only a generation makes a restart know of it.
+            if self.recorder is not None:
+                self.recorder.invalidate()
         elif verdict == OLDER:
             self._log("older_list_refused", kind=kind, held=held, offered=position)
         return verdict == OLDER

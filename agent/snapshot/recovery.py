@@ -25,10 +25,23 @@ _NOTHING = Replay(Head(0, NOWHERE), [], 0, sealed=False, size_bytes=0, left_byte
 
 
 class Limits(NamedTuple):
-    """Bounds of files, bytes."""
+    """Bounds of files, bytes.
+
+    Attributes:
+        generation_bytes: of a generation, written or read.
+        journal_bytes: of a journal being written.
+        read_journal_bytes: of a journal that is read, unless `journal_bytes` is more: whoever lowers that option must
+            not lose what was written before.
+    """
 
     generation_bytes: int = 1 << 30
     journal_bytes: int = 64 << 20
+    read_journal_bytes: int = 1 << 30
+
+    @property
+    def journal_bytes_to_read(self) -> int:
+        """Bound of a journal that is read."""
+        return max(self.journal_bytes, self.read_journal_bytes)
 
 
 DEFAULT_LIMITS = Limits()
@@ -101,7 +114,7 @@ def read_generation(directory: Directory, number: int, limits: Limits) -> Genera
 def read_journal(directory: Directory, number: int, limits: Limits) -> Replay:
     """Read one journal up to its first bad record; raises as `read_generation` if nothing of it can be used."""
     name = journal_name(number)
-    file = directory.read(name, limits.journal_bytes)
+    file = directory.read(name, limits.journal_bytes_to_read)
     try:
         journal = replay(file)
         check_number(name, journal.head.generation)

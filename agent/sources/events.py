@@ -15,11 +15,10 @@ from agent.sources import Sink
 from agent.sources.api import MAX_MESSAGE, GoneError, RejectedError, Resource, is_older
 from agent.sources.counters import Counters
 from agent.sources.lines import Giant, Lines
+from agent.sources.pages import SLICE_BYTES
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Longest watch event that is read. etcd takes objects of up to 1.5 MiB; JSON and managed fields make it more."""
-BATCH = 64
-"""Events decoded between two looks at the loop."""
 CHANGES = frozenset({"ADDED", "MODIFIED", "DELETED"})
 OVERLOAD = frozenset({429, 500, 503, 504})
 
@@ -64,7 +63,7 @@ class Events:
             GarbledError, DisorderError, GoneError, RejectedError: the watch is over; what came before is applied.
             SourceError: as above, or from the sink, which then has not taken what lies behind the position.
         """
-        position, taken = self.position, 0
+        position, taken, since_bytes = self.position, 0, 0
         try:
             for line in self._lines.feed(chunk):
                 taken += 1
@@ -75,7 +74,9 @@ class Events:
                 event = self._decode(line, position)
                 position = event.resource_version or position
                 self._sort(event, position)
-                if not taken % BATCH:
+                since_bytes += len(line)
+                if since_bytes >= SLICE_BYTES:
+                    since_bytes = 0
                     self._apply(position)
                     await asyncio.sleep(0)
         except (GarbledError, DisorderError, GoneError, RejectedError):

@@ -121,7 +121,7 @@ class FileSource:
         return self._limits.poll_s
 
     async def _read(self, following: _Following) -> None:
-        started = time.monotonic()
+        started, started_ns = time.monotonic(), time.time_ns()
         try:
             reading = await read(msgspec.structs.replace(self._order, known=following.position))
         except ChangedWhileReadError:
@@ -130,7 +130,7 @@ class FileSource:
             self._watch.failed(time.monotonic(), time.monotonic() - started)
             raise
         now = time.monotonic()
-        if reading is None or reading.end is None or not self._watch.accepts(reading.end.marks):
+        if reading is None or reading.end is None or not self._watch.accepts(reading.end.marks, started_ns):
             self._watch.discarded(now, now - started)
             if self._watch.is_restless(now):
                 raise self._restless()

@@ -11,15 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import zlib
 from typing import NamedTuple
 
-import msgspec
-
-from agent.cluster.objects import NAMESPACE, Page, decode_list, unpack_namespace
+from agent.cluster.objects import NAMESPACE, Page, unpack_namespace
 from agent.cluster.selection import EVERYTHING, Selection
 from agent.errors import SourceError
-from agent.sources import Sink
+from agent.sources import Sink, pages
 from agent.sources.api import (
     Answer,
     Api,
@@ -34,10 +31,8 @@ from agent.sources.api import (
 )
 from agent.sources.counters import Counters
 from agent.sources.pacing import Backoff, Clock, Governor, Timing, reconnect_delay_s
+from agent.sources.pages import TooLargeError
 
-MAX_PAGE_BYTES = 64 * 1024 * 1024
-"""Bound of one page of a list, compressed and not: 500 of the largest slices (1,000 endpoints) are 150 MB, so that
-the reflector asks for smaller pages when it meets this."""
 MAX_STATUS_BYTES = 64 * 1024
 OF_ONE_KIND = frozenset({400, 403, 404})
 """Statuses that say something about one kind only; any other that is not 200 holds up every request."""
@@ -45,10 +40,6 @@ IDENTITY = Resource(NAMESPACE, "namespaces", "/api/v1/namespaces", (("fieldSelec
 """Who this cluster is: the UID of its kube-system namespace, by a list, as the account may not get."""
 
 _log = logging.getLogger("nodens.source.kubernetes")
-
-
-class TooLargeError(SourceError):
-    """A page of a list is larger than `MAX_PAGE_BYTES`."""
 
 
 class Fetched(NamedTuple):
@@ -201,10 +192,7 @@ class Gate:
             pass  # The status line says enough.
         finally:
             answer.close()
-        try:
-            return plain(body, answer.encoding, MAX_STATUS_BYTES)
-        except SourceError:
-            return b""
+        return body if answer.encoding in {"", "identity"} else b""
 
     async def _finish(self, answer: Answer, resource: Resource, selection: Selection) -> Fetched:
         received, pieces = 0, []
@@ -213,8 +201,8 @@ class Gate:
                 while chunk := await answer.chunk():
                     received += len(chunk)
                     pieces.append(chunk)
-                    if received > MAX_PAGE_BYTES:
-                        raise TooLargeError(f"a page of {resource.name} is larger than {MAX_PAGE_BYTES} bytes")
+                    if received > pages.MAX_PAGE_BYTES:
+                        raise TooLargeError(f"a page of {resource.name} is larger than {pages.MAX_PAGE_BYTES} bytes")
         except TimeoutError:
             error = SilentError(f"a page of {resource.name} was not complete after {self._timing.page_s:g} s")
             self.failed(error)
@@ -225,23 +213,31 @@ class Gate:
         finally:
             self._sink.requested("LIST", answer.status, received)
             answer.close()
-        # Megabytes: inflated and decoded beside the loop, which goes on answering.
-        return await asyncio.to_thread(_decode, pieces, answer.encoding, resource.kind, selection)
+        return Fetched(*await pages.read(pieces, answer.encoding, resource.kind, selection))
 
     async def _identify(self) -> None:
-        """Learn who the cluster is; a position held from before counts only in the cluster that it belongs to."""
+        """Learn who the cluster is; a position held from before counts only in the cluster that it belongs to.
+
+        Once that was known nothing goes on before it is known again: a new cluster at the old address may refuse this
+        question while its permissions are still being made, and then take an old position for one of its own future.
+        """
         unknown = ""
+        was_known = self._has_identified and bool(self.identity)
         found = ""
         try:
             answer = await self._send("LIST", IDENTITY, [("resourceVersion", "0")])
             page = (await self._finish(answer, IDENTITY, EVERYTHING)).page
         except RejectedError as error:
-            if error.code not in OF_ONE_KIND:
+            if error.code not in OF_ONE_KIND or was_known:
                 raise
             unknown = str(error)
         else:
             found = next((_uid(stored.blob) for stored in page.objects if stored.key == "kube-system"), "")
             unknown = "" if found else "the API server shows no namespace kube-system"
+        if was_known and not found:
+            silent = SilentError(unknown)
+            self.failed(silent)
+            raise silent
         self._must_identify = False
         self._settle_identity(found, unknown)
 
@@ -261,37 +257,6 @@ class Gate:
             self.epoch += 1
 
 
-def plain(body: bytes, encoding: str, limit_bytes: int) -> bytes:
-    """Inflate a body.
-
-    Raises:
-        TooLargeError: it is larger than `limit_bytes`.
-        SourceError: it is cut, broken, or in another encoding than gzip.
-    """
-    if encoding in {"", "identity"}:
-        return body
-    if encoding != "gzip":
-        raise SourceError(f"the API server compressed by {encoding[:40]!r}, which was not asked for")
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        text = inflater.decompress(body, limit_bytes + 1)
-    except zlib.error as error:
-        raise SourceError(f"a compressed answer is broken: {error}") from None
-    if len(text) > limit_bytes:
-        raise TooLargeError(f"an answer is larger than {limit_bytes} bytes")
-    if not inflater.eof:
-        raise SourceError("a compressed answer ends too early")
-    return text
-
-
-def _decode(pieces: list[bytes], encoding: str, kind: str, selection: Selection) -> Fetched:
-    body = plain(b"".join(pieces), encoding, MAX_PAGE_BYTES)
-    return Fetched(decode_list(kind, body, selection), len(body))
-
-
 def _uid(blob: bytes) -> str:
-    try:
-        uid = unpack_namespace(blob).uid
-    except msgspec.DecodeError:
-        return ""
+    uid = unpack_namespace(blob).uid
     return f"uid:{uid}" if uid else ""

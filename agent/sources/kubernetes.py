@@ -210,6 +210,7 @@ class Link:
         self.users = 0
         self._api = api
         self._base = config.host.rstrip("/")
+        self._connect_s = timing.connect_s
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timing.connect_s)
         self._connector = aiohttp.TCPConnector(
             ssl=api.rest_client.ssl_context, limit=CONNECTIONS, socket_factory=_socket
@@ -228,7 +229,7 @@ class Link:
         """Send one request.
 
         Raises:
-            CredentialsError, UnreachableError, SilentError: see there.
+            UnreachableError, SilentError: see there.
         """
         import aiohttp
         from yarl import URL
@@ -238,7 +239,10 @@ class Link:
             "Accept-Encoding": "identity" if is_watch else "gzip",
             "User-Agent": USER_AGENT,
         }
-        await self._authenticate(headers)
+        await self._api.update_params_for_auth(headers, None, ["BearerToken"], None, None, None)
+        if "authorization" in headers:
+            # A token file that ends in a line feed is common, and no header.
+            headers["authorization"] = headers["authorization"].strip()
         url = URL(f"{self._base}{path}?{urlencode(query, quote_via=quote)}", encoded=True)
         try:
             answer = await self._api.call_api("GET", url, header_params=headers, _request_timeout=self._timeout)
@@ -247,23 +251,16 @@ class Link:
                 f"TLS with {self.host} fails: {_words(error)}",
                 hint="Check the certificate authority of the kubeconfig or service account, and the address",
             ) from None
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except aiohttp.ConnectionTimeoutError:
+            raise UnreachableError(
+                f"{self.host} can't be reached: no connection within {self._connect_s:g} s"
+            ) from None
+        except aiohttp.ClientConnectorError as error:
             raise UnreachableError(f"{self.host} can't be reached: {_words(error)}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise SilentError(f"{self.host} can't be asked: {_words(error)}") from None
         response: aiohttp.ClientResponse = answer.response
         return response
-
-    async def _authenticate(self, headers: dict[str, str]) -> None:
-        from kubernetes.aio.config import ConfigException
-
-        try:
-            await self._api.update_params_for_auth(headers, None, ["BearerToken"], None, None, None)
-        except (ConfigException, OSError, ValueError) as error:
-            raise CredentialsError(f"the token for {self.host} can't be read: {_words(error)}") from None
-        if "authorization" in headers:
-            # A token file that ends in a line feed is common, and no header.
-            headers["authorization"] = headers["authorization"].strip()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -282,9 +279,8 @@ async def connect(origin: Origin, timing: Timing) -> Link:
 
 def _load(origin: Origin) -> ApiClient:
     from kubernetes.aio.client import ApiClient, Configuration
-    from kubernetes.aio.config import ConfigException
+    from kubernetes.aio.config import ConfigException, kube_config
     from kubernetes.aio.config.incluster_config import InClusterConfigLoader
-    from yaml import YAMLError
 
     config = Configuration()
     # What Python 3.13 demands of certificates beyond their chain, most clusters' own authorities don't keep.
@@ -295,9 +291,19 @@ def _load(origin: Origin) -> ApiClient:
                 runner.run(_load_kubeconfig(origin, config))
         else:
             token, authority = origin.service_account / "token", origin.service_account / "ca.crt"
-            InClusterConfigLoader(token_filename=str(token), cert_filename=str(authority)).load_and_set(config)
+            # Its own refresh would read the file on the loop.
+            loader = InClusterConfigLoader(str(token), str(authority), try_refresh_token=False)
+            loader.load_and_set(config)
         return ApiClient(config)
-    except (ConfigException, YAMLError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (
+        ConfigException,
+        kube_config.yaml.YAMLError,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+    ) as error:
         # The client checks little of what a kubeconfig may hold: a list for a mapping is an AttributeError.
         raise CredentialsError(
             f"{origin} can't be used: {_words(error)}",

@@ -16,7 +16,8 @@ from agent.errors import SourceError
 from agent.sources import Sink
 from agent.sources.api import Query, Resource
 from agent.sources.counters import Counters
-from agent.sources.gate import Gate, TooLargeError
+from agent.sources.gate import Gate
+from agent.sources.pages import TooLargeError
 
 PAGE_OBJECTS = 500
 MIN_PAGE_OBJECTS = 10

@@ -32,8 +32,9 @@ from agent.sources.api import (
 from agent.sources.counters import Counters
 from agent.sources.events import DisorderError, Events, GarbledError
 from agent.sources.following import Following
-from agent.sources.gate import OF_ONE_KIND, Gate, TooLargeError
+from agent.sources.gate import OF_ONE_KIND, Gate
 from agent.sources.pacing import Backoff, Clock, Healing, Timing
+from agent.sources.pages import TooLargeError
 from agent.sources.paging import MIN_PAGE_OBJECTS, Paging
 
 TRIES_BEHIND = 3

@@ -14,6 +14,7 @@ version or the posture changes, so it never has to be told which entry is out of
 from __future__ import annotations
 
 import struct
+from functools import cache
 
 from agent.wire import codes
 from agent.wire.edns import MIN_UDP_BYTES
@@ -22,10 +23,10 @@ from agent.wire.node import CNAME_NODE, ENTRY_BYTES, HEAD_BYTES, ROTATE
 from agent.wire.sections import soa
 from agent.wire.table import AnswerTable, ZoneMeta
 
-MAX_KEPT = 4096
-"""Replies in the memo; it starts anew when full."""
-MAX_KEPT_QUERY_BYTES = 320
-MAX_KEPT_REPLY_BYTES = 1232
+MAX_KEPT = 16_384
+"""Replies in the memo; it starts anew when full. Of usual sizes they take 5 MB, of the greatest 13 MB."""
+MAX_KEPT_QUERY_BYTES = 160
+MAX_KEPT_REPLY_BYTES = 512
 MAX_OPTS = 128
 """Different OPT records remembered; they start anew when full."""
 MAX_OPT_BYTES = 40
@@ -49,6 +50,7 @@ Plan = tuple[tuple[bytes, ...], dict[int, bytes], Opts]
 known."""
 
 
+@cache
 def _headers(rd: int, opt: int) -> tuple[tuple[bytes, ...], dict[int, bytes]]:
     first = bytes((codes.QR | codes.AA | rd,))
     numbers = range(_COUNTED)
@@ -80,6 +82,7 @@ class HitPath:
 
     Attributes:
         answered: replies given, by rcode; whoever reads it may set it to zero in place.
+        evicted: entries forgotten because their table was full: replies, opts, soas.
         turn: counts the answers whose order is free; whoever makes one takes the next number.
     """
 
@@ -96,6 +99,7 @@ class HitPath:
         "_table",
         "_version",
         "answered",
+        "evicted",
         "turn",
     )
 
@@ -112,6 +116,7 @@ class HitPath:
         self._denies: frozenset[int] = frozenset()
         self._marks = False
         self.answered = [0] * 16
+        self.evicted = {"replies": 0, "opts": 0, "soas": 0}
         self.turn = 0
 
     def close(self) -> None:
@@ -145,14 +150,18 @@ class HitPath:
         """Remember a reply that stays the same for as long as table and posture do, NOERROR or NXDOMAIN."""
         if len(packet) > MAX_KEPT_QUERY_BYTES or len(reply) > MAX_KEPT_REPLY_BYTES or not self._plans:
             return
-        if self._version != self._table.version or len(self._kept) >= MAX_KEPT:
+        if self._version != self._table.version:
             self.forget()
+        elif len(self._kept) >= MAX_KEPT:
+            self.evicted["replies"] += len(self._kept)
+            self._kept.clear()
         self._kept[packet[2:]] = reply[2:]
 
     def learn(self, opt: bytes, limit_bytes: int, reply_opt: bytes) -> None:
         """Remember what a query's OPT means: bound of the reply, and our OPT if the reply is NOERROR."""
         if len(opt) <= MAX_OPT_BYTES:
             if len(self._opts) >= MAX_OPTS:
+                self.evicted["opts"] += len(self._opts)
                 self._opts.clear()
             self._opts[opt] = (limit_bytes, reply_opt)
 
@@ -241,6 +250,7 @@ class HitPath:
         record = self._soas.get((zone.number, zone_at))
         if record is None:
             if len(self._soas) >= MAX_SOAS:
+                self.evicted["soas"] += len(self._soas)
                 self._soas.clear()
             record = soa(zone.name, self._serial, self._soa_ttl_s, zone_at)
             self._soas[zone.number, zone_at] = record

@@ -12,7 +12,7 @@ import pytest
 from agent.cli import main
 from agent.commands import status as module
 from agent.observe.admin import Admin
-from agent.observe.status import Source, Status, decode
+from agent.observe.status import Snapshot, Source, Status, decode
 from agent.snapshot.format import Header
 from agent.snapshot.generations import Generations
 from tests.observe.statuses import full
@@ -64,6 +64,7 @@ def test_a_person_sees_state_age_and_source_first(agent, capsys):
     assert rows["snapshot"] == "generation 812, 45,210 names from 40 Namespace, 10,000 Service, 10,400 EndpointSlice"
     assert rows["on disk"].startswith("8.6 MiB + 2.0 KiB journal, written ")
     assert rows["disk trouble"] == "1 failed writes: No space left on device"
+    assert rows["refused"] == "gen-811.nds: section answers is cut"
     assert rows["answers"] == "990,000 fresh, 10,000 stale, 0 override"
     assert rows["skipped"] == "2 Service"
     assert rows["failed tasks"] == "1 source"
@@ -75,6 +76,12 @@ def test_a_fresh_agent_needs_few_lines(agent, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Fresh  ")
     assert len(lines) == 9
+
+
+def test_trouble_with_the_disk_that_is_over_is_still_counted(agent, capsys):
+    agent.status = Status(state="fresh", ready=True, snapshot=Snapshot(persist_failures=3))
+    main(["status", "--admin", agent.where])
+    assert "  disk trouble 3 failed writes: over by now\n" in capsys.readouterr().out
 
 
 def test_why_it_is_not_ready_stands_below_the_state(agent, capsys):

@@ -99,9 +99,9 @@ def test_an_option_written_as_a_group_is_named(write):
 
 
 def test_words_that_yaml_1_1_turns_into_flags_stay_words(write):
-    config = load({}, {}, write("admin: off\nallow_action: drop\ncookies: off\nendpoint_pod_names: yes\n"))
+    config = load({}, {}, write("admin: off\nallow_action: drop\ncookies: on\nendpoint_pod_names: yes\n"))
     assert config.admin is None
-    assert config.cookies is False
+    assert config.cookies is True
     assert config.endpoint_pod_names is True
 
 

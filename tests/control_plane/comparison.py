@@ -47,18 +47,26 @@ class Row(NamedTuple):
         return (
             any(fnmatch.fnmatchcase(difference.kind, pattern) for pattern in self.kinds)
             and any(fnmatch.fnmatchcase(difference.type, pattern) for pattern in self.types)
-            and self.facet == difference.facet
+            and self.facet in {"*", difference.facet}
             and fnmatch.fnmatchcase(difference.coredns, self.coredns)
             and fnmatch.fnmatchcase(difference.nodens, self.nodens)
         )
 
 
-def wanted(path: Path = WANTED) -> list[Row]:
-    """Read the tables of the list: | name | type | differs in | CoreDNS | nodens | why |."""
+def wanted(*options: str, path: Path = WANTED) -> list[Row]:
+    """Read the tables of the list: | name | type | differs in | CoreDNS | nodens | why |.
+
+    Tables below a heading `With X` count only if option X is given.
+    """
     rows = []
+    counts = True
     for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            counts = not line.startswith("## With ") or line[8:].replace("`", "") in options
+        if not counts:
+            continue
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-        if not line.startswith("|") or len(cells) != 6 or cells[2] not in FACETS:
+        if not line.startswith("|") or len(cells) != 6 or cells[2].replace("\\", "") not in FACETS:
             continue
         plain = [cell.replace("`", "").replace("\\|", "|").replace("\\*", "*") for cell in cells]
         kinds, types = (tuple(part.strip() for part in cell.split(",")) for cell in plain[:2])
@@ -98,7 +106,7 @@ def _owners(section: Iterable[dns.rrset.RRset]) -> set[str]:
     return {str(rrset.name) for rrset in section}
 
 
-FACETS = ("outcome", "answer", "weight", "ttl", "owner case", "authority", "additional", "flags", "edns", "question", "truncation")  # fmt: skip  # noqa: E501
+FACETS = ("*", "outcome", "answer", "weight", "ttl", "owner case", "authority", "additional", "flags", "edns", "question", "truncation")  # fmt: skip  # noqa: E501
 
 
 def _compare_sets(facet: str, one: set[tuple[str, ...]], two: set[tuple[str, ...]]) -> tuple[str, str, str] | None:

@@ -51,7 +51,8 @@ class Spent(NamedTuple):
 
     @property
     def is_list(self) -> bool:
-        return self.verb == "list" or self.streamed
+        """Whether it reads a whole kind; one namespace, asked for the cluster's identity, is none."""
+        return (self.verb == "list" and "metadata.name" not in self.uri) or self.streamed
 
 
 class ControlPlane:
@@ -259,6 +260,7 @@ class ControlPlane:
         return list(found.values())
 
     def counts(self, user: str = "nodens", since: int = 0) -> Counter[str]:
-        """Return requests by `verb resource` after a mark; a streamed list counts as `list`."""
+        """Return requests by `verb resource` after a mark; a streamed list counts as `list`, one object as `get`."""
         requests = self.spent(user, since)
-        return Counter(f"{'list' if spent.is_list else spent.verb} {spent.resource}" for spent in requests)
+        verbs = ["list" if spent.is_list else {"list": "get"}.get(spent.verb, spent.verb) for spent in requests]
+        return Counter(f"{verb} {spent.resource}" for verb, spent in zip(verbs, requests, strict=True))

@@ -202,7 +202,7 @@ def aliases(zone: str = "cluster.local") -> _Objects:
         "to-namespace": base,
         "to-apex": zone,
         "to-ns": f"ns.dns.{zone}",
-        "to-pod": f"10-200-0-1.{NAMESPACE}.pod.{zone}",
+        "to-pod": f"10-200-4-1.{NAMESPACE}.pod.{zone}",
         "to-dot": f"both.{base}.",
         "to-outside": "outside.example.org",
         "to-look-alike": f"both.{base}.example.org",

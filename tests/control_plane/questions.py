@@ -108,9 +108,18 @@ def _kinds(everything: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
     for value in everything:
         owner = value["metadata"].get("labels", {}).get("kubernetes.io/service-name", "")
         key = (value["metadata"].get("namespace", ""), owner)
-        if value.get("addressType") == "FQDN" and kinds.get(key) == "headless":
-            kinds[key] = "by name"
+        if kinds.get(key) == "headless":
+            if value.get("addressType") == "FQDN":
+                kinds[key] = "by name"
+            elif any(_is_odd(endpoint) for endpoint in value.get("endpoints") or ()):
+                kinds[key] = "odd targets"
     return kinds
+
+
+def _is_odd(endpoint: dict[str, Any]) -> bool:
+    """Tell whether an endpoint's target can't give it a name: it is no Pod, or its name is no label."""
+    target = endpoint.get("targetRef")
+    return target is not None and (target["kind"] != "Pod" or "." in target["name"])
 
 
 def _lost(some: Iterator[Name], value: dict[str, Any], known: set[str], zone: str) -> Iterator[Name]:
@@ -169,9 +178,11 @@ def _of_slice(value: dict[str, Any], kinds: dict[tuple[str, str], str], zone: st
         named = "endpoint" if ready else "unready endpoint"
         if kind in {"none", "alias"}:
             named = f"orphan {named}"
+        if _is_odd(endpoint):
+            named = f"odd {named}"
         target = (endpoint.get("targetRef") or {}).get("name", "")
         if target:
-            yield Name(f"{target}.{base}", "pod name")
+            yield Name(f"{target}.{base}", f"pod name of {kind}")
         for address in endpoint["addresses"]:
             if value["addressType"] == "FQDN":
                 yield Name(f"{dashed(address)}.{base}", "endpoint by name")
@@ -180,7 +191,8 @@ def _of_slice(value: dict[str, Any], kinds: dict[tuple[str, str], str], zone: st
             yield Name(f"{host}.{base}", f"{named} of {kind}")
             yield Name(f"{dashed(address)}.{base}", f"address of {kind}")
             yield Name(f"x.{host}.{base}", "below endpoint")
-            yield Name(f"{dashed(address)}.{meta['namespace']}.pod.{zone}", f"pod of {named}")
+            pod = "zero endpoint" if address.endswith("::") else named
+            yield Name(f"{dashed(address)}.{meta['namespace']}.pod.{zone}", f"pod of {pod}")
             yield from _of_address(address, named)
 
 
@@ -205,7 +217,7 @@ def _of_reverse_zones() -> Iterator[Name]:
 
 
 def names(objects: Iterable[dict[str, Any]], zone: str = "cluster.local") -> list[Name]:
-    """Return every name worth asking, each once, the first description kept."""
+    """Return every name worth asking, each once; of several descriptions the first is kept."""
     everything = list(objects)
     kinds = _kinds(everything)
     known = {value["metadata"]["name"] for value in everything if value["kind"] == "Namespace"}
@@ -213,6 +225,8 @@ def names(objects: Iterable[dict[str, Any]], zone: str = "cluster.local") -> lis
 
     def add(some: Iterable[Name]) -> None:
         for name in some:
+            if name.text in found and "neighbour" in found[name.text].kind:
+                found[name.text] = name  # what exists wins over what was thought not to
             if len(name.text) <= 253 and all(0 < len(label) <= 63 for label in name.text.split(".")):
                 found.setdefault(name.text, name)
 

@@ -16,15 +16,15 @@ import pytest
 from benchmarks.cluster_generator import Spec, churn
 from benchmarks.cluster_generator import objects as generated
 from tests.control_plane import nasty_cases
+from tests.control_plane.api_client import MERGE, ApiError
 from tests.control_plane.comparison import Tally, wanted
 from tests.control_plane.control_plane import ControlPlane
-from tests.control_plane.questions import TYPES, names, questions
+from tests.control_plane.questions import TYPES, Name, names, questions
 from tests.control_plane.side_by_side import examine, objects_of, wait_for_mark
 
 if TYPE_CHECKING:
     from tests.control_plane.agent_process import Nodens
     from tests.control_plane.coredns import CoreDNS
-    from tests.control_plane.questions import Name
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
 
@@ -82,17 +82,19 @@ def test_every_name_of_a_random_changing_cluster_is_answered_alike(
 FEW_TYPES = ("A", "AAAA", "SRV", "PTR", "TXT")
 SOME_APPS = "app in (front,back,spread,both,twin-a)"
 OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "pods insecure": (("pods insecure",), {"pods": "insecure"}),
-    "pods verified": (("pods verified",), {"pods": "verified"}),
+    "pods: insecure": (("pods insecure",), {"pods": "insecure"}),
     "endpoint_pod_names": (("endpoint_pod_names",), {"endpoint_pod_names": True}),
     "noendpoints": (("noendpoints",), {"noendpoints": True}),
-    "ignore empty_service": (("ignore empty_service",), {"ignore_empty_service": True}),
-    "both of them": (("noendpoints", "ignore empty_service"), {"noendpoints": True, "ignore_empty_service": True}),
+    "ignore_empty_service": (("ignore empty_service",), {"ignore_empty_service": True}),
+    "noendpoints, ignore_empty_service": (
+        ("noendpoints", "ignore empty_service"),
+        {"noendpoints": True, "ignore_empty_service": True},
+    ),
     "labels": ((f"labels {SOME_APPS}",), {"labels": SOME_APPS}),
     "namespaces": (("namespaces nasty shop nowhere",), {"namespaces": ["nasty", "shop", "nowhere"]}),
     "namespace_labels": (("namespace_labels team=tests",), {"namespace_labels": "team=tests"}),
-    "ttl 0": (("ttl 0",), {"ttl": 0}),
-    "ttl 3600": (("ttl 3600",), {"ttl": 3600}),
+    "ttl: 0": (("ttl 0",), {"ttl": 0}),
+    "ttl: 3600": (("ttl 3600",), {"ttl": 3600}),
 }
 
 
@@ -115,10 +117,55 @@ def test_every_option_changes_answers_as_it_does_in_coredns(
     plane = populated.plane
     coredns, nodens = start_coredns(plane, *lines), start_nodens(plane, **ALIKE, **configuration)
     nodens.wait_connected()
-    tally = Tally(wanted())
-    asked = questions(names(of_interest(plane)), random.Random(option), FEW_TYPES)
+    tally = Tally(wanted(*option.split(", ")))
+    asked = questions(names(of_interest(plane)), random.Random(option), (*FEW_TYPES, "SOA"))
     examine(tally, coredns.port, nodens.port, asked)
     finish(tally)
+
+
+def test_verified_pods_are_those_of_ready_endpoints(
+    populated: Populated, start_coredns: Callable[..., CoreDNS], start_nodens: Callable[..., Nodens]
+):
+    plane = populated.plane
+    some = of_interest(plane)
+    known = {value["metadata"]["name"] for value in some if value["kind"] == "Namespace"}
+    for namespace, address in {("shop", "10.204.0.1"), *pod_addresses(some)}:
+        if namespace in known:
+            run_pod(plane, namespace, address)
+    coredns = start_coredns(plane, "pods verified")
+    nodens = start_nodens(plane, **ALIKE, pods="verified")
+    nodens.wait_connected()
+    tally = Tally(wanted("pods: verified"))
+    bare = [Name("10-204-0-1.shop.pod.cluster.local", "bare pod")]
+    below = [Name("x.10-204-0-1.shop.pod.cluster.local", "below pod")]
+    asked = questions([*names(some), *bare, *below], random.Random(5), FEW_TYPES)
+    examine(tally, coredns.port, nodens.port, asked)
+    finish(tally)
+
+
+def pod_addresses(some: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Return namespace and address of every endpoint."""
+    return {
+        (value["metadata"]["namespace"], address)
+        for value in some
+        if value["kind"] == "EndpointSlice" and value["addressType"] != "FQDN"
+        for endpoint in value["endpoints"] or ()
+        for address in endpoint["addresses"]
+    }
+
+
+def run_pod(plane: ControlPlane, namespace: str, address: str) -> None:
+    """Make a Pod that runs at an address, as kubelet would report it."""
+    name = f"pod-{address.replace('.', '-').replace(':', '-')}".rstrip("-")
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    spec = {"containers": [{"name": "main", "image": "none"}], "automountServiceAccountToken": False}
+    try:
+        plane.admin.request("POST", path, {"metadata": {"name": name}, "spec": spec})
+    except ApiError as error:
+        if error.code != 409:
+            raise
+    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
+    plane.admin.request("PATCH", f"{path}/{name}/status", {"status": status}, MERGE)
 
 
 def test_several_zones_are_answered_alike(
@@ -129,7 +176,7 @@ def test_several_zones_are_answered_alike(
     coredns = start_coredns(plane, zones=(*zones, "in-addr.arpa", "ip6.arpa"))
     nodens = start_nodens(plane, **ALIKE, zones=list(zones))
     nodens.wait_connected()
-    tally = Tally(wanted())
+    tally = Tally(wanted("several zones"))
     for zone in zones:
         asked = questions(names(of_interest(plane), zone), random.Random(zone), (*FEW_TYPES, "SOA"))
         examine(tally, coredns.port, nodens.port, asked)

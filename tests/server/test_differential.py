@@ -151,7 +151,7 @@ def compare(python: Responder, plane: object, tally: object, packet: bytes, seen
     turns = []
     # Python takes one number, or two where the hit path gives up only after it has taken one.
     for taken in (1, 2):
-        python.counters = Counters()
+        python.counters = python._sender._counters = Counters()
         python._hit.turn = plane.turn - taken
         python._hit.forget()
         turns.append(python.respond(packet, CLIENT, tcp=False))

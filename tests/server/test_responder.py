@@ -12,7 +12,7 @@ from agent.server.access import Access
 from agent.server.counters import DROPS, FAULTS, LATENCY_BOUNDS_S, Counters, Latency
 from agent.server.options import MAX_NSID_BYTES, ResponderOptions
 from agent.server.responder import Responder
-from agent.wire import message, node
+from agent.wire import hit, message, node
 from agent.wire.posture import START
 from tests.server.tables import (
     BUILD,
@@ -178,10 +178,27 @@ def test_who_is_allowed(client: str, allowed: bool):
 
 def test_verdicts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(access, "MAX_REMEMBERED", 8)
-    listed = Access((ipaddress.ip_network("10.0.0.0/8"),))
+    served = responder(allow=(ipaddress.ip_network("10.0.0.0/8"),))
     for number in range(50):
-        assert listed.allows(f"10.0.0.{number}")
-        assert len(listed._verdicts) <= 8
+        assert served.respond(query(WEB), f"10.0.0.{number}", tcp=False) is not None
+        assert served._access is not None
+        assert len(served._access._verdicts) <= 8
+    for _ in range(2):
+        served.settle()
+        assert served.counters.evicted == {"replies": 0, "opts": 0, "soas": 0, "verdicts": 48}
+
+
+def test_what_the_hit_path_forgot_for_want_of_room_is_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hit, "MAX_KEPT", 10)
+    monkeypatch.setattr(hit, "MAX_OPTS", 10)
+    monkeypatch.setattr(hit, "MAX_SOAS", 10)
+    served = responder()
+    for number in range(1, 36):
+        ask(served, "x" * number + ".cluster.local")
+        ask(served, WEB, extra=opt(1000 + number))
+    for _ in range(2):
+        served.settle()
+        assert served.counters.evicted == {"replies": 60, "opts": 30, "soas": 30, "verdicts": 0}
 
 
 def test_latency_falls_into_the_bucket_of_its_mean():

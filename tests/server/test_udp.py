@@ -108,7 +108,7 @@ def test_a_wake_up_is_bounded_and_what_is_left_is_answered_in_the_next(serve, cl
         asking.sendto(WEB, ("127.0.0.1", served.port))
     counts = []
     for _ in range(3):
-        served.turn()
+        served.endpoint._wake()
         served.responder.settle()
         counts.append(served.responder.counters.queries["udp"])
     assert counts == [MAX_BATCH, MAX_BATCH + 10, MAX_BATCH + 10]

@@ -247,7 +247,7 @@ def test_a_history_that_cannot_be_made_sure_of_is_not_built_on(
                 if call == "fsync":
                     failing(patch, "fsync", errno.EIO)
                 else:
-                    patch.setattr(second, "limits", Limits(journal_bytes=1))
+                    patch.setattr(second, "limits", Limits(journal_bytes=1, read_journal_bytes=1))
                 journal = second.open_journal(recovered)
             assert not journal.anchored
             assert second.counts.failures == 1

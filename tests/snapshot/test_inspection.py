@@ -142,7 +142,7 @@ def test_a_cut_journal_is_good_up_to_the_cut(journal: Path) -> None:
 
 def test_trouble_with_a_journal_is_told(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(journal)
-    assert "more than the 10 allowed" in describe_journal(path, Limits(journal_bytes=10)).reason
+    assert "more than the 10 allowed" in describe_journal(path, Limits(journal_bytes=10, read_journal_bytes=0)).reason
     assert describe_journal(path + "x").reason.endswith("does not exist")
     with monkeypatch.context() as patch:
         failing_read(patch, "read")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 import time
 
 import pytest
@@ -16,10 +17,11 @@ from agent.snapshot import persister as room
 from agent.snapshot.compiler import profile_section, read_profile, zones_of
 from agent.snapshot.freshness import Freshness
 from agent.snapshot.generations import Generations
+from agent.snapshot.objects import encode_objects
 from agent.snapshot.persister import Pace, Persister
 from agent.snapshot.publisher import Publisher
 from agent.snapshot.restore import objects, restore
-from agent.wire.table import AnswerTable
+from agent.wire.table import AnswerTable, PackedNodes
 from tests.snapshot.clusters import stored
 from tests.view import zone
 
@@ -279,6 +281,7 @@ async def test_a_locked_directory_is_waited_for(tmp_path, monkeypatch):
     await second.begin()
     await second.until(lambda: second.persister.failing)
     assert str(os.getpid()) in second.persister.failing
+    assert second.generations.counts.failures >= 1
     assert second.zone[WEB]["A"] == ["10.0.0.5"]
     await first.end()
     await second.full(stored(Namespace("shop")), web(6), at="20")
@@ -388,3 +391,141 @@ async def test_when_no_seed_will_do_nothing_is_written_and_nothing_is_lost(tmp_p
 async def test_a_builder_that_gives_no_section_is_an_error():
     with pytest.raises(SnapshotError, match="without the section"):
         await freezing._in_slices(iter([None]))
+
+
+async def test_a_flood_while_the_journal_is_rotated_leaves_no_hole(tmp_path, monkeypatch):
+    life = Life(tmp_path)
+    await life.begin()
+    await life.full(
+        stored(Namespace("shop")), web(), stored(Service("shop", "db", cluster_ips=(bytes((10, 0, 1, 1)),)))
+    )
+    await life.written(1)
+    rotate = life.generations.rotate
+    rotating = threading.Event()
+
+    def slow_rotate():
+        rotating.set()
+        time.sleep(0.15)
+        return rotate()
+
+    monkeypatch.setattr(life.generations, "rotate", slow_rotate)
+    life.persister.invalidate()
+    await life.until(rotating.is_set)
+    monkeypatch.setattr(room, "MAX_PENDING_BYTES", 10)
+    await life.change(web(8), "11")
+    assert life.persister.dropped == 1
+    monkeypatch.setattr(room, "MAX_PENDING_BYTES", 8 << 20)
+    await life.written(2)
+    later = stored(Service("shop", "db", cluster_ips=(bytes((10, 0, 1, 2)),)))
+    life.publisher.apply(SERVICE, [("shop/db", later)], "12")
+    await life.publisher.idle()
+    await life.until(lambda: not life.persister._pending and not life.persister._is_due)
+    await life.kill()
+    again = Life(tmp_path)
+    await again.begin()
+    assert again.publisher.positions[SERVICE] == "12"
+    assert again.zone["db.shop.svc.cluster.local."]["A"] == ["10.0.1.2"]
+    assert again.zone[WEB]["A"] == ["10.0.0.8"], "what came before the change that was kept"
+    await again.end()
+
+
+async def another_cluster(life):
+    life.publisher.identify("uid:another")
+    new = stored(Service("new", "api", cluster_ips=(bytes((10, 0, 2, 1)),)))
+    await life.full(stored(Namespace("new")), new, at="3")
+
+
+def assert_only_the_other_cluster(life):
+    assert life.zone["api.new.svc.cluster.local."]["A"] == ["10.0.2.1"]
+    assert WEB not in life.zone
+
+
+async def test_another_cluster_taken_while_a_generation_is_written_brings_no_old_name_back(tmp_path, monkeypatch):
+    life = Life(tmp_path)
+    await life.begin()
+    life.publisher.identify("uid:one")
+    write = life.generations.write
+    writing = threading.Event()
+
+    def slow_write(header, sections):
+        writing.set()
+        time.sleep(0.15)
+        return write(header, sections)
+
+    monkeypatch.setattr(life.generations, "write", slow_write)
+    await life.full(stored(Namespace("shop")), web())
+    await life.until(writing.is_set)
+    await another_cluster(life)
+    assert_only_the_other_cluster(life)
+    await life.written(1)
+    assert_only_the_other_cluster(life)
+    await life.written(2)
+    assert_only_the_other_cluster(life)
+    await life.kill()
+    again = Life(tmp_path)
+    await again.begin()
+    assert again.publisher.identity == "uid:another"
+    assert_only_the_other_cluster(again)
+    await again.end()
+
+
+async def test_another_cluster_taken_while_a_point_is_encoded_leaves_that_point_whole(tmp_path, monkeypatch):
+    life = Life(tmp_path)
+    await life.begin()
+    life.publisher.identify("uid:one")
+    encoding, taken = threading.Event(), threading.Event()
+
+    def interrupted(values):
+        encoding.set()
+        while not taken.is_set():
+            yield None
+        yield from encode_objects(values)
+
+    monkeypatch.setattr(freezing, "encode_objects", interrupted)
+    await life.full(stored(Namespace("shop")), web())
+    await life.until(encoding.is_set)
+    await another_cluster(life)
+    taken.set()
+    await life.written(1)
+    assert_only_the_other_cluster(life)
+    point = life.generations.read(1)
+    assert point.header.cluster_identity == "uid:one"
+    packed = AnswerTable(zones_of(life.profile))
+    packed.rebase(PackedNodes(point.file, *point.sections[layout.SECTION_ANSWERS]))
+    assert zone(packed)[WEB]["A"] == ["10.0.0.5"]
+    await life.kill()
+
+
+async def test_another_cluster_begun_at_the_very_point_of_freezing_is_written_when_it_is_served(tmp_path, monkeypatch):
+    life = Life(tmp_path)
+    await life.begin()
+    life.publisher.identify("uid:one")
+    await life.full(stored(Namespace("shop")), web())
+    await life.written(1)
+    idle = life.publisher.idle
+    begun = asyncio.Event()
+
+    async def interrupted_idle():
+        await idle()
+        if not begun.is_set():
+            begun.set()
+            life.publisher.identify("uid:another")
+            for kind in KINDS:
+                life.publisher.replace(kind, [], "3")
+
+    monkeypatch.setattr(life.publisher, "idle", interrupted_idle)
+    life.persister.invalidate()
+    await life.until(begun.is_set)
+    assert life.zone[WEB]["A"] == ["10.0.0.5"], "served until the new set is complete"
+    await idle()
+    life.publisher.connected()
+    await idle()
+    assert WEB not in life.zone
+    await another_cluster(life)
+    await life.until(lambda: not life.persister._is_due and not life.persister._pending)
+    assert life.persister.failing == ""
+    await life.kill()
+    again = Life(tmp_path)
+    await again.begin()
+    assert_only_the_other_cluster(again)
+    await again.end()

@@ -75,11 +75,12 @@ class Power:
                     self.torn = bytes(arguments[1])[: len(bytes(arguments[1])) // 2]  # type: ignore[call-overload]
                 raise PowerCutError
             self.left -= 1
+            if call == "fsync":  # of the model; the real disk need not be asked
+                self.note(int(arguments[0]))  # type: ignore[call-overload]
+                return None
             done = real(*arguments, **named)
             if call == "open":  # it may have the inode of a file that is gone
                 self.synced.pop(os.fstat(int(done)).st_ino, None)  # type: ignore[call-overload]
-            if call == "fsync":
-                self.note(int(arguments[0]))  # type: ignore[call-overload]
             return done
 
         return guard
@@ -120,12 +121,14 @@ class Life:
         self.state = self.confirmed = confirmed
         self.journal: JournalWriter | None = None
 
-    def live(self, rolls: int = 3) -> None:
+    def live(self, rolls: int = 2) -> None:
         generations = self.generations
         generations.lock()
         recovered = generations.load()
         self.state = state_of(recovered)
-        if recovered is not None:
+        if recovered is None:
+            self.state += 1  # the first full set
+        else:
             self.journal = generations.open_journal(recovered)
             if self.journal.anchored:
                 self.confirm(self.state)  # what only the kernel had until now, the disk has
@@ -203,14 +206,29 @@ def test_power_cut_at_every_call_of_a_first_and_a_second_life(tmp_path: Path) ->
             shutil.rmtree(place)
             calls += 1
         cuts += calls
-    assert cuts > 60  # the lives are as eventful as they are meant to be
+    assert cuts > 40  # the lives are as eventful as they are meant to be
+
+
+def test_power_cut_soon_after_the_restart_of_a_killed_agent(tmp_path: Path) -> None:
+    # What the restarted agent found may have been in the kernel's memory alone; what it goes on from must stay.
+    calls, ended = 0, False
+    while not ended:
+        for calls_again in range(4):
+            place, left = tmp_path / f"{calls}-{calls_again}", tmp_path / "left"
+            killed, life, ended = cut_life(place, calls)
+            power, life, _ = cut_life(place, calls_again, killed, life.confirmed)
+            power.leave("nothing kept", left)
+            check(left, life)
+            shutil.rmtree(left)
+            shutil.rmtree(place)
+        calls += 1
 
 
 def cut_again_and_again(tmp_path: Path, dice: random.Random, lives: int) -> None:
     """One disk through many lives, each cut short; what one confirmed, every later one must find."""
     place, before, confirmed = tmp_path / "life-0", None, 0
     for number in range(lives):
-        before, life, _ = cut_life(place, dice.randrange(35), before, confirmed)
+        before, life, _ = cut_life(place, dice.randrange(25), before, confirmed)
         confirmed = life.confirmed
         if dice.random() < 0.5:  # killed: the kernel still has everything, the disk may not
             check(place, life)
@@ -232,5 +250,5 @@ def test_power_cuts_through_many_lives(tmp_path: Path) -> None:
 def test_power_cuts_through_very_many_lives(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    for extra in range(20):
+    for extra in range(10):
         cut_again_and_again(tmp_path / str(extra), random.Random(seed + extra), lives=100)

@@ -122,6 +122,7 @@ async def test_aws_2025_10_an_older_list_is_refused_until_it_has_been_the_only_o
     await bench.publisher.idle()
     assert WEB not in bench.zone
     assert bench.publisher.epoch == 1
+    assert "invalidated" in bench.recorder.steps
 
 
 async def test_objects_of_two_clusters_are_never_mixed():

@@ -18,7 +18,7 @@ from agent.sources.api import (
     resources,
     selector_text,
 )
-from agent.sources.gate import TooLargeError, plain
+from agent.sources.pages import TooLargeError, plain
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import shutil
 import stat
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from agent.errors import ConfigError
 from agent.sources import kubernetes
@@ -374,7 +375,7 @@ async def _html(*_):
 async def test_old_connections_are_closed_when_their_answers_are_done(api, mirror, tmp_path):
     async with following(api.kubeconfig(tmp_path), mirror, timing=QUICK._replace(credentials_s=0.0, idle_s=60.0)):
         await mirror.until(lambda: mirror.is_connected and api.watchers() == 3)
-        for _ in range(5):
+        for _ in range(3):
             watched = api.count("WATCH")
             await asyncio.sleep(0.06)
             api.end_watches()
@@ -393,3 +394,19 @@ async def test_a_link_without_a_host_is_refused(tmp_path):
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     with pytest.raises(Exception, match="has no host name"):
         await connect(Origin(str(tmp_path / "kubeconfig")), Timing())
+
+
+@needs_openssl
+async def test_nothing_blocks_the_loop(secure, mirror, tmp_path, monkeypatch, pod):
+    """Reading credentials, certificates and pages included."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(secure.port))
+    shutil.copy(tmp_path / "tls" / "ca.crt", pod / "ca.crt")
+    for number in range(600):
+        secure.put(service("shop", f"svc-{number}"))
+    with blockbuster_ctx(scanned_modules=["agent", "kubernetes", "aiohttp"]):
+        async with following(Origin("", service_account=pod), mirror, timing=PATIENT._replace(credentials_s=0.0)):
+            await mirror.until(lambda: mirror.is_connected and secure.watchers() == 3)
+            secure.end_watches()
+            last = secure.put(service("shop", "db"))
+            await mirror.until(lambda: mirror.positions["Service"] == last)

@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
+import socket
 import time
 
 import pytest
 
 from agent.cluster.objects import unpack_service
-from agent.sources import events, gate, paging
-from tests.scripted_api import KUBE_SYSTEM_UID, Fault, ScriptedApi, endpoint_slice, namespace, service
+from agent.sources import events, pages, paging
+from tests.scripted_api import (
+    KUBE_SYSTEM_UID,
+    Fault,
+    ScriptedApi,
+    endpoint_slice,
+    make_certificates,
+    namespace,
+    service,
+)
 from tests.sources.mirror import PATIENT, QUICK, Mirror, ScaledClock, following
 
 IDENTITY = f"uid:{KUBE_SYSTEM_UID}"
@@ -194,6 +204,21 @@ async def test_a_watch_from_the_future_is_found_out(api, mirror, tmp_path):
         await follows(api, mirror)
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make certificates with")
+async def test_a_tls_server_that_never_shakes_hands_is_no_busy_loop(mirror, tmp_path):
+    """SIGSTOP: the kernel goes on accepting connections for a process that stands still."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as still:
+        api = ScriptedApi(folder=tmp_path)
+        make_certificates(tmp_path)
+        api.port = still.getsockname()[1]
+        timing = QUICK._replace(connect_s=0.1)
+        async with following(api.kubeconfig(tmp_path), mirror, timing=timing) as source:
+            await asyncio.sleep(1.0)
+            assert source.counters.probes >= 1
+    assert "no connection within 0.1 s" in mirror.of("lost")[-1][0]
+    assert mirror.of("requested") == []
+
+
 async def test_connections_that_are_accepted_and_dropped_are_not_a_busy_loop(mirror, tmp_path):
     accepted = 0
 
@@ -291,6 +316,21 @@ async def test_an_address_without_an_api_says_so(mirror, tmp_path):
             await mirror.until(lambda: "Kubernetes API server" in (mirror.of("lost") or [("",)])[-1][0])
 
 
+async def test_a_refusal_that_breaks_off_is_still_one(mirror, tmp_path):
+    async def refuse(_reader, writer):
+        writer.write(b"HTTP/1.1 503 Overloaded\r\nRetry-After: 1\r\nContent-Length: 100\r\n\r\nnot all of")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    api = ScriptedApi()
+    api.port = server.sockets[0].getsockname()[1]
+    clock = ScaledClock(20.0)
+    async with server, following(api.kubeconfig(tmp_path), mirror, clock=clock):
+        await mirror.until(lambda: "answered 503" in (mirror.of("lost") or [("",)])[-1][0])
+        assert mirror.of("requested")[0][:2] == ("LIST", 503)
+
+
 async def test_a_redirect_is_not_followed(mirror, tmp_path):
     async def redirect(_reader, writer):
         writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n")
@@ -370,7 +410,7 @@ async def test_a_slow_watch_delivers_each_event_once_it_is_whole(api, mirror, tm
 
 
 async def test_a_page_too_large_is_asked_for_in_smaller_ones(api, mirror, tmp_path, monkeypatch):
-    monkeypatch.setattr(gate, "MAX_PAGE_BYTES", 40_000)
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 40_000)
     for number in range(600):
         api.put(service("shop", f"svc-{number}"))
     async with following(api.kubeconfig(tmp_path), mirror, timing=PATIENT):

@@ -12,7 +12,13 @@ NOW_NS = 10**18
 
 
 def marks(version=0, inode=1, name=""):
+    """A file written in place, just now."""
     return (Mark(name, NOW_NS + version, NOW_NS + version, 100, inode, 1),)
+
+
+def renamed(version=0, inode=1, name=""):
+    """A file renamed into place after it had been written."""
+    return (Mark(name, NOW_NS + version, NOW_NS + version + 1, 100, inode, 1),)
 
 
 def looks(watch_, *each, start=0.0, step=0.5):
@@ -37,7 +43,7 @@ def test_a_file_from_the_future_waits_for_a_second_look():
 def test_what_is_held_is_not_read_again():
     watched = Watch()
     looks(watched, marks(), marks())
-    assert watched.accepts(marks())
+    assert watched.accepts(marks(), NOW_NS)
     watched.succeeded(marks(), 1.0, 0.1)
     assert looks(watched, marks(), marks(), start=2) == [Step.SAME, Step.SAME]
 
@@ -62,35 +68,50 @@ def test_every_part_of_the_signature_counts(changed):
 def test_a_reading_whose_files_changed_since_the_look_is_not_accepted():
     watched = Watch()
     looks(watched, marks(), marks())
-    assert not watched.accepts(marks(1))
-    assert not watched.accepts(marks(0, inode=2))
+    assert not watched.accepts(marks(1), NOW_NS)
+    # A new file under the same name may be half-written as well: rm, then kubectl > file.
+    assert not watched.accepts(marks(0, inode=2), NOW_NS)
 
 
-def test_files_that_are_only_replaced_are_read_after_a_while_though_they_never_stand_still():
+def test_a_reading_is_accepted_if_its_files_were_at_rest_by_their_own_times():
     watched = Watch()
-    steps = looks(watched, *(marks(n, inode=n) for n in range(6)))
+    looks(watched, marks(), marks())
+    assert watched.accepts(renamed(1, inode=2), NOW_NS)
+    assert watched.accepts(marks(1), NOW_NS + int(watch.OLD_ENOUGH_S * 1e9) + 1)
+    assert not watched.accepts((*renamed(1, 2, "a.json"), *marks(1, 3, "b.json")), NOW_NS)
+    assert watched.accepts((*renamed(1, 2, "a.json"), *marks()), NOW_NS)
+
+
+def test_files_that_are_only_renamed_into_place_are_read_after_a_while_though_they_never_stand_still():
+    steps = looks(Watch(), *(renamed(n, inode=n) for n in range(6)))
     assert steps == [Step.WAIT] * 4 + [Step.READ] * 2
-    assert watched.accepts(marks(7, inode=7))
 
 
-def test_an_inode_number_used_again_is_still_a_replacement():
-    steps = looks(Watch(), *(marks(n, inode=n // 2 % 2) for n in range(6)))
-    assert steps[-1] is Step.READ
+def test_an_inode_number_used_again_makes_no_difference():
+    assert looks(Watch(), *(renamed(n, inode=n // 2 % 2) for n in range(6)))[-1] is Step.READ
 
 
-def test_files_rewritten_in_place_are_never_read_and_reported_after_a_while():
+@pytest.mark.parametrize("inodes", [1, 1000], ids=["in place", "new each time"])
+def test_files_rewritten_without_a_pause_are_never_read_and_reported_after_a_while(inodes):
     watched = Watch()
-    steps = looks(watched, *(marks(n) for n in range(25)))
+    steps = looks(watched, *(marks(n, inode=n % inodes) for n in range(25)))
     silent = int(watch.RESTLESS_S / 0.5)
     assert steps == [Step.WAIT] * silent + [Step.RESTLESS] * (25 - silent)
-    assert not watched.accepts(marks(99))
+    assert not watched.accepts(marks(99), NOW_NS)
 
 
 def test_one_file_rewritten_in_place_spoils_the_replacement_of_another():
     def both(n):
-        return (*marks(n, inode=n, name="a.json"), *marks(n, inode=77, name="b.json"))
+        return (*renamed(n, inode=n, name="a.json"), *marks(n, inode=77, name="b.json"))
 
     assert Step.READ not in looks(Watch(), *(both(n) for n in range(25)))
+
+
+def test_one_file_that_stays_does_not_spoil_the_replacement_of_another():
+    def both(n):
+        return (*renamed(n, inode=n, name="a.json"), *marks(0, inode=77, name="b.json"))
+
+    assert looks(Watch(), *(both(n) for n in range(6)))[-1] is Step.READ
 
 
 def test_unusable_files_that_stay_as_they_are_are_tried_again_after_a_growing_pause():

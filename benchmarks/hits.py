@@ -1,9 +1,9 @@
-"""Hits against the kernel's own limit: CPU per query of nodens (both data planes), of a bare echo and of Knot, in one run.
+"""Hits against the kernel's own limit: CPU per query of both data planes, of a bare echo and of Knot, in one run.
 
     python -m benchmarks.hits --services 10000 --seconds 5 --runs 3
 
-Server on core 0, dnsperf on core 1, the same questions for all. CPU is user + system of the server's process from /proc,
-over the queries dnsperf completed: steadier than queries per second, which a shared machine disturbs.
+Server on core 0, dnsperf on core 1, the same questions for all. CPU is user + system of the server's process from
+/proc, over the queries dnsperf completed: steadier than queries per second, which a shared machine disturbs.
 Needs dnsperf and a C compiler; without knotd it is left out, and said so.
 """
 

@@ -181,14 +181,16 @@ def test_verdicts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):
     served = responder(allow=(ipaddress.ip_network("10.0.0.0/8"),))
     for number in range(50):
         assert served.respond(query(WEB), f"10.0.0.{number}", tcp=False) is not None
-        assert served._access is not None
-        assert len(served._access._verdicts) <= 8
+        assert served.access is not None
+        assert len(served.access._verdicts) <= 8
     for _ in range(2):
         served.settle()
         assert served.counters.evicted == {"replies": 0, "opts": 0, "soas": 0, "verdicts": 48}
 
 
 def test_what_the_hit_path_forgot_for_want_of_room_is_counted(monkeypatch: pytest.MonkeyPatch):
+    if BUILD[0] == "compiled":
+        pytest.skip("the compiled data plane remembers nothing")
     monkeypatch.setattr(hit, "MAX_KEPT", 10)
     monkeypatch.setattr(hit, "MAX_OPTS", 10)
     monkeypatch.setattr(hit, "MAX_SOAS", 10)

@@ -177,6 +177,8 @@ def test_who_is_allowed(client: str, allowed: bool):
 
 
 def test_verdicts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):
+    if BUILD[0] == "compiled":
+        pytest.skip("the compiled data plane compares with every network and remembers nothing")
     monkeypatch.setattr(access, "MAX_REMEMBERED", 8)
     served = responder(allow=(ipaddress.ip_network("10.0.0.0/8"),))
     for number in range(50):

@@ -187,6 +187,10 @@ class Agent:
         self.wait_answering(timeout_s)
         wait_until(f"nodens following its source (log: {self.log})", connected, timeout_s=timeout_s)
 
+    def wait_told(self, words: str, timeout_s: float = 10) -> None:
+        """Wait until words stand in its log, which is written by a thread of its own."""
+        wait_until(f"{words!r} (log: {self.log})", lambda: words in self.child.text(), timeout_s=timeout_s)
+
     def wait_state(self, what: str, test: Any, timeout_s: float = 10) -> dict[str, Any]:
         """Wait until /status passes a test; returns it."""
 

@@ -90,6 +90,7 @@ class Gate:
         self._came_back = False
         self._must_identify = True
         self._has_identified = False
+        self._refused_since_s: float | None = None
 
     async def watch(self, resource: Resource, query: Query, epoch: int) -> Answer:
         """Start a watch.
@@ -228,7 +229,11 @@ class Gate:
             answer = await self._send("LIST", IDENTITY, [("resourceVersion", "0")])
             page = (await self._finish(answer, IDENTITY, EVERYTHING)).page
         except RejectedError as error:
-            if error.code not in OF_ONE_KIND or was_known:
+            now_s = self._clock.now()
+            self._refused_since_s = now_s if self._refused_since_s is None else self._refused_since_s
+            # A server that has just started refuses everybody until it has read the roles.
+            is_early = now_s - self._refused_since_s < self._timing.identify_s
+            if error.code not in OF_ONE_KIND or was_known or is_early:
                 raise
             unknown = str(error)
         else:
@@ -239,6 +244,7 @@ class Gate:
             self.failed(silent)
             raise silent
         self._must_identify = False
+        self._refused_since_s = None
         self._settle_identity(found, unknown)
 
     def _settle_identity(self, found: str, unknown: str) -> None:

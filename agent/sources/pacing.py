@@ -37,6 +37,7 @@ class Timing(NamedTuple):
     """Every span of the Kubernetes source, in seconds.
 
     Attributes:
+        identify_s: after being refused for this long, to learn who the cluster is is given up for now.
         connect_s: TCP and TLS handshake.
         answer_s: from sending a request to the head of its answer.
         page_s: from the head of a list's answer to its end.
@@ -57,6 +58,7 @@ class Timing(NamedTuple):
         distrust_s: the same, after a 401 or a failed connection.
     """
 
+    identify_s: float = 5.0
     connect_s: float = 10.0
     answer_s: float = 30.0
     page_s: float = 60.0

@@ -120,7 +120,7 @@ class Reflector:
     async def _recover(self, error: SourceError) -> None:
         if self._position or not isinstance(error, ClusterChangedError):
             self._shared.following.missed(self._resource.kind, str(error))
-            _log.info("%s: %s", self._resource.name, error)
+            _log.debug("%s: %s", self._resource.name, error)
         if self._is_healing and not isinstance(error, ClusterChangedError):
             # What is held is as good as before: it is followed again, and healed another time.
             self._is_healing = self._must_list = False

@@ -109,6 +109,13 @@ class Child:
         self._process.kill()
         self._process.wait()
 
+    def wait(self, timeout_s: float = 10) -> int:
+        """Wait for its end, which comes by itself or from a signal; return its exit status."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.log.name} did not end within {timeout_s} s") from None
+
     def stop(self, timeout_s: float = 10) -> int:
         """End it politely, then for good; return its exit status."""
         if self.running:

@@ -194,7 +194,7 @@ def test_a_damaged_generation_is_left_for_the_one_before_and_said(
     assert pods in ({"10.128.0.21"}, {"10.200.0.21"})
     (refused,) = [text for text in agent.wait_state("it", bool)["snapshot"]["refused"] if damaged.name in text]
     assert str(damaged) in refused
-    assert str(damaged) in agent.child.text()
+    agent.wait_told(str(damaged))
     verified = nodens("snapshot", "verify", "--state-dir", agent.state_dir)
     assert verified.returncode == 1
     assert damaged.name in verified.stdout
@@ -247,4 +247,4 @@ def test_what_others_could_have_written_is_refused_in_words(
     (refused,) = agent.wait_state("it", bool)["snapshot"]["refused"]
     assert words in refused
     assert "If its content can be trusted: ch" in refused or "Put the file itself in the place of the link" in refused
-    assert words in agent.child.text()
+    agent.wait_told(words)

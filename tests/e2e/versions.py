@@ -1,4 +1,4 @@
-"""A cluster that exists in numbered versions: three answers of one version that change together, and names that never do.
+"""A cluster that exists in numbered versions: three answers that change together, among names that never do.
 
 Law: what was written is known: a version is noted before its file can be seen.
 """

@@ -16,6 +16,7 @@ from agent.sources.origin import Origin
 from agent.sources.pacing import Timing
 
 QUICK = Timing(
+    identify_s=0.1,
     connect_s=1.0,
     answer_s=0.5,
     page_s=1.0,

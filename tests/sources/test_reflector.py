@@ -309,6 +309,40 @@ async def test_rights_that_come_late_after_a_restart_cost_little(api, mirror, tm
     assert time.monotonic() - started_s < 2.0
 
 
+async def test_rights_that_come_late_don_t_cost_a_list(api, mirror, tmp_path):
+    """Who the cluster is can't be read yet: that is no reason to list what is held."""
+    held = positions(api)
+    api.fail(Fault("", "", times=6, status=403))
+    timing = PATIENT._replace(identify_s=60.0)
+    async with following(api.kubeconfig(tmp_path), mirror, held, IDENTITY, timing=timing) as source:
+        await connected(api, mirror)
+        assert source.counters.lists == 0
+
+
+async def test_without_the_right_to_know_the_cluster_nothing_is_resumed(api, mirror, tmp_path, caplog):
+    held = positions(api)
+    api.fail(Fault("", "Namespace", times=1_000_000, status=403))
+    async with following(api.kubeconfig(tmp_path), mirror, held, IDENTITY, timing=PATIENT) as source:
+        await mirror.until(lambda: source.counters.lists == 2 and api.watchers() == 2)
+    assert mirror.of("identify") == []
+    assert "identity can't be learned" in caplog.text
+
+
+async def test_a_known_cluster_is_not_followed_again_before_it_is_known_again(api, mirror, tmp_path):
+    async with following(api.kubeconfig(tmp_path), mirror) as source:
+        await connected(api, mirror)
+        await api.stop()
+        api.delete("Namespace", "kube-system")
+        await api.start()
+        await mirror.until(lambda: "no namespace kube-system" in (mirror.of("lost") or [("",)])[-1][0])
+        assert api.watchers() == 0
+        refused = api.fail(Fault("LIST", "Namespace", times=3, status=403))
+        api.put(namespace("kube-system", uid=KUBE_SYSTEM_UID))
+        await follows(api, mirror)
+        assert refused.times == 0
+        assert source.counters.lists == 3
+
+
 async def test_an_address_without_an_api_says_so(mirror, tmp_path):
     async with ScriptedApi() as api:
         api.fail(Fault(status=404, times=1_000_000, message="404 page not found"))

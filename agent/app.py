@@ -237,10 +237,11 @@ class App:
 
         def make_kubernetes() -> Source:
             from agent.sources.kubernetes import KubernetesSource
-            from agent.sources.pacing import Timing
+            from agent.sources.pacing import Budget, Timing
 
             timing = Timing(spread_s=config.api.reconnect_window_s, heal_every_s=config.api.relist_every_s)
-            return KubernetesSource(found, selection, node_name=self.name, timing=timing)
+            budget = Budget(config.api.burst, config.api.requests_per_hour)
+            return KubernetesSource(found, selection, node_name=self.name, timing=timing, budget=budget)
 
         return Origin("kubernetes", make_kubernetes)
 

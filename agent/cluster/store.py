@@ -58,6 +58,14 @@ class Store:
         """Count the objects held of one kind."""
         return len(self._keys(kind))
 
+    def held(self, kind: str, key: str) -> Stored | None:
+        """Give an object as it is held."""
+        if kind == ENDPOINT_SLICE:
+            owner = self._slice_owner.get(key)
+            return None if owner is None else Stored(kind, key, owner, self._slices[owner][key])
+        blob = (self._namespaces if kind == NAMESPACE else self._services).get(key)
+        return None if blob is None else Stored(kind, key, key, blob)
+
     def upsert(self, stored: Stored) -> bool:
         """Hold an object; tell whether anything changed."""
         kind, key, owner, blob = stored

@@ -33,6 +33,9 @@ waits for nothing and a flood can take half of the processor at most."""
 MAX_QUEUED = 200_000
 """Bound of changes that wait for their turn; beyond it the source has to deliver a full set again."""
 
+MAX_UNUSABLE = 10_000
+"""Unusable objects of one kind whose last good version is kept when a full set is delivered."""
+
 Touched = tuple[str, str, str, bytes | None]
 
 
@@ -105,6 +108,7 @@ class Publisher:
         self.recorder: Recorder | None = None
         self.skipped_by_kind: dict[str, int] = dict.fromkeys(KINDS, 0)
         self.skipped_names: deque[tuple[str, str, str]] = deque(maxlen=100)
+        self._unusable: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
         self.requests: dict[tuple[str, int], int] = {}
         self.request_bytes = 0
         self.order = Order()
@@ -142,7 +146,7 @@ class Publisher:
 
     def replace(self, kind: str, objects: list[Stored], position: str) -> bool:
         """See `Sink.replace`."""
-        full = _Full(kind, objects, position)
+        full = _Full(kind, objects + self._last_good(kind), position)
         if self._foreign is not None:
             self._foreign[kind] = full
             if len(self._foreign) < len(KINDS):
@@ -157,6 +161,12 @@ class Publisher:
             return False
         self._enqueue(full, len(objects))
         return True
+
+    def _last_good(self, kind: str) -> list[Stored]:
+        """Give the held versions of objects that the set being delivered has only in a form that can't be used."""
+        unusable, self._unusable[kind] = self._unusable[kind], {}
+        held = (self.store.held(kind, key) for key in unusable)
+        return [stored for stored in held if stored is not None]
 
     def _is_refused(self, kind: str, position: str) -> bool:
         held = self.positions.get(kind, "")
@@ -193,8 +203,11 @@ class Publisher:
             self.positions[kind] = position
 
     def skipped(self, kind: str, name: str, reason: str) -> None:
-        """See `Sink.skipped`."""
+        """See `Sink.skipped`. What is held of such an object stays, also when a full set follows without it."""
         self.skipped_by_kind[kind] = self.skipped_by_kind.get(kind, 0) + 1
+        unusable = self._unusable.setdefault(kind, {})
+        if len(unusable) < MAX_UNUSABLE:
+            unusable[name] = None
         self.skipped_names.append((kind, name, reason))
         self._log("object_skipped", kind=kind, name=name, reason=reason)
 

@@ -42,7 +42,7 @@ class FileLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         poll_s: seconds between two looks.
-        debounce_s: seconds until the second look at a change; files that are the same then are read.
+        debounce_s: seconds that files must have been the same before they are read.
         max_bytes: of all files together.
         max_files: of a folder.
         max_memory_bytes: address space of the process that reads.
@@ -84,7 +84,8 @@ class FileSource:
             max_memory_bytes=self._limits.max_memory_bytes,
             timeout_s=self._limits.timeout_s,
         )
-        self._watch = Watch()
+        self._rest_s = max(self._limits.debounce_s, SHORTEST_DEBOUNCE_S)
+        self._watch = Watch(self._rest_s)
         self._looking: asyncio.Future[Marks | SourceError] | None = None
         self.last: Done | Same | None = None
         """End of the last reading that was used: its counts, for people."""
@@ -117,7 +118,7 @@ class FileSource:
             case Step.REST:
                 pass
             case Step.WAIT:
-                return min(self._limits.poll_s, max(self._limits.debounce_s, SHORTEST_DEBOUNCE_S))
+                return self._rest_s
         return self._limits.poll_s
 
     async def _read(self, following: _Following) -> None:

@@ -25,7 +25,7 @@ from agent.sources.counters import Counters
 from agent.sources.following import Following
 from agent.sources.gate import Gate
 from agent.sources.origin import Origin
-from agent.sources.pacing import Clock, Governor, Healing, LoopClock, Timing
+from agent.sources.pacing import Budget, Clock, Governor, Healing, LoopClock, Timing
 from agent.sources.reflector import Reflector, Shared
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class KubernetesSource:
         node_name: decides this node's place in the fleet's reconnect window.
         timing: spans, for tests and for `spread_s`.
         clock: time, for tests.
+        budget: requests that may be spent.
     """
 
     name = "kubernetes"
@@ -62,6 +63,7 @@ class KubernetesSource:
         node_name: str = "",
         timing: Timing | None = None,
         clock: Clock | None = None,
+        budget: Budget = Budget(),  # noqa: B008 -- immutable
     ) -> None:
         self.origin = origin
         self.counters = Counters()
@@ -69,7 +71,7 @@ class KubernetesSource:
         self._node_name = node_name or socket.gethostname()
         self._timing = timing or Timing()
         self._clock = clock or LoopClock()
-        self.governor = Governor(self._clock)
+        self.governor = Governor(self._clock, budget.burst, budget.per_hour)
 
     async def run(self, sink: Sink, resume: Resume, known_identity: str) -> None:
         """Follow the API servers for ever; see `sources.Source`."""

@@ -106,6 +106,13 @@ class Backoff:
         self.failures = 0
 
 
+class Budget(NamedTuple):
+    """Requests that may be spent at once (lists of a large cluster are hundreds of pages), and per hour after that."""
+
+    burst: int = 600
+    per_hour: int = 240
+
+
 class Governor:
     """Token bucket in front of every API request.
 

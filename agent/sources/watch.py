@@ -1,10 +1,10 @@
 """When to read files that are looked at again and again (pure: marks and a clock in, a step out).
 
-Law: what was read counts only if nobody was writing it. A file is at rest when it was the same at two looks, or when
-its own times say so: untouched for long, or its status changed after its last write, which is what a rename (or a
-finished copy) leaves behind. So a file that is replaced by rename again and again is read after a while all the same;
-one rewritten in place without a pause is not, and is reported. A reading that failed is tried again after a growing
-pause, and readings as a whole take a bounded share of the time.
+Law: what was read counts only if nobody was writing it. A file is at rest when it was the same at two looks some time
+apart, or when its own times say so: untouched for long, or its status changed after its last write, which is what a
+rename (or a finished copy) leaves behind. So a file that is replaced by rename again and again is read after a while
+all the same; one rewritten in place without a pause is not, and is reported. A reading that failed is tried again after
+a growing pause, and readings as a whole take a bounded share of the time.
 """
 
 from __future__ import annotations
@@ -36,11 +36,17 @@ class Step(Enum):
 
 
 class Watch:
-    """Follows the marks of one place."""
+    """Follows the marks of one place.
 
-    def __init__(self) -> None:
+    Args:
+        rest_s: seconds between the first and the last of the looks that must be the same.
+    """
+
+    def __init__(self, rest_s: float) -> None:
         self.held: Marks | None = None
+        self._rest_s = rest_s
         self._last: Marks = ()
+        self._same_since = 0.0
         self._changing_since: float | None = None
         self._failed: Marks | None = None
         self._pause_s = 0.0
@@ -50,6 +56,8 @@ class Watch:
     def saw(self, marks: Marks, now: float, wall_ns: int) -> Step:
         """Take one look at `now` (monotonic seconds; `wall_ns`: nanoseconds of the wall clock)."""
         last, self._last = self._last, marks
+        if marks != last:
+            self._same_since = now
         if marks == self.held:
             self._changing_since = None
             return Step.SAME
@@ -57,7 +65,9 @@ class Watch:
             self._changing_since = now
         if now < self._rest_until or (marks == self._failed and now < self._retry_at):
             return Step.REST
-        if marks == last or (not last and all(_is_old(mark, wall_ns) for mark in marks)):
+        if marks == last and now - self._same_since >= self._rest_s:
+            return Step.READ
+        if not last and all(_is_old(mark, wall_ns) for mark in marks):
             return Step.READ
         if now - self._changing_since >= REPLACED_S and _is_at_rest(marks, last, wall_ns):
             return Step.READ

@@ -178,7 +178,8 @@ def publish(record: dict[str, Any]) -> None:
 
 
 def _versions(record: dict[str, Any]) -> str:
-    return "Versions: " + "; ".join(server["version"] for server in record["servers"] if server["version"]) + "."
+    told = (f"{server['name']}: {server['version']}" for server in record["servers"] if server["version"])
+    return f"Versions: {'; '.join(told)}."
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

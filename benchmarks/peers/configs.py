@@ -111,8 +111,12 @@ def dnsmasq_hosts(held: Sequence[Record]) -> str:
     return "".join(f"{address} {name}\n" for _, address, name in sorted(lines))
 
 
-def dnsmasq(port: int, folder: str, hosts: str, held: Iterable[Record]) -> str:
-    """dnsmasq: no upstream; SRV records are a list it searches from the start. Without CNAMEs, which nobody asks."""
+def dnsmasq(port: int, folder: str, hosts: str) -> str:
+    """dnsmasq: no upstream. Without CNAMEs, which nobody asks, and without SRV records, which are asked.
+
+    It holds the latter in a list that it walks for every question, of whatever type: 18,000 of them make an A query
+    cost 0.5 ms.
+    """
     lines = [
         f"port={port}",
         "listen-address=127.0.0.1",
@@ -126,10 +130,6 @@ def dnsmasq(port: int, folder: str, hosts: str, held: Iterable[Record]) -> str:
         f"local-ttl={TTL_S}",
         *(f"local=/{zone}/" for zone in ZONES),
     ]
-    for record in held:
-        if record.type == "SRV":
-            priority, weight, number, target = record.value.split()
-            lines.append(f"srv-host={record.name},{target},{number},{priority},{weight}")
     return "\n".join(lines) + "\n"
 
 

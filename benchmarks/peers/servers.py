@@ -206,7 +206,7 @@ def _unbound(place: Workplace) -> Iterator[Running]:
 def _dnsmasq(place: Workplace) -> Iterator[Running]:
     port = free_port()
     hosts = place.file("dnsmasq.hosts", configs.dnsmasq_hosts(place.records))
-    config = place.file("dnsmasq.conf", configs.dnsmasq(port, place.place("dnsmasq"), hosts, place.records))
+    config = place.file("dnsmasq.conf", configs.dnsmasq(port, place.place("dnsmasq"), hosts))
     command = [str(program("dnsmasq")), "--keep-in-foreground", f"--conf-file={config}"]
     with _running(place, "dnsmasq", port, command) as running:
         yield running
@@ -218,10 +218,6 @@ def _bind(place: Workplace) -> Iterator[Running]:
     config = place.file("named.conf", configs.bind(port, place.place("bind"), place.zone_files))
     with _running(place, "bind", port, [str(program("named")), "-f", "-n", "1", "-c", config]) as running:
         yield running
-
-
-def _debian(name: str, package: str) -> Callable[[], str]:
-    return lambda: "" if program(name) else f"no {name} on this machine (apt-get install {package})"
 
 
 # CoreDNS, and node-cache ----------------------------------------------------------------------------------------------
@@ -268,22 +264,55 @@ def _node_cache(place: Workplace) -> Iterator[Running]:
             yield running
 
 
+def _debian_server(name: str, label: str, start: Start, packaged: tuple[str, str, str], note: str = "") -> Server:
+    """Return the row of a Debian package; `packaged` is its program, its package and how the program is asked for its
+    version."""
+    binary, package, flag = packaged
+
+    def missing() -> str:
+        return "" if program(binary) else f"no {binary} on this machine (apt-get install {package})"
+
+    return Server(name, label, start, missing, lambda: said([str(program(binary)), flag]), note)
+
+
+def _coredns_rows() -> list[Server]:
+    named = os.environ.get("NODE_CACHE_BIN")
+    label, note = "node-cache", ""
+    if not named:
+        label += " (CoreDNS: cache + forward)"
+        note = "CoreDNS with node-cache's stock plugins in front of another CoreDNS; only the front one is counted"
+
+    def version(path: str | None) -> Callable[[], str]:
+        return lambda: said([str(path), "-version"])
+
+    return [
+        Server("coredns", "CoreDNS, file + cache", _coredns, _coredns_missing, version(coredns_path())),
+        Server("node-cache", label, _node_cache, _coredns_missing, version(named or coredns_path()), note),
+    ]
+
+
 def servers() -> list[Server]:
     """Return every row, in the order of the table."""
-    is_real = bool(os.environ.get("NODE_CACHE_BIN"))
-    cache_label = "node-cache" if is_real else "node-cache (CoreDNS: cache + forward)"
-    cache_binary = os.environ.get("NODE_CACHE_BIN") or coredns_path() or "coredns"
     cc = compiler()
-    echo_note = "" if cc else "no C compiler here: a Python echo, which is slower than the kernel's limit"
+    if cc:
+        echo = Server("echo", "bare C echo", _echo, _nothing, lambda: said([cc, "--version"]))
+    else:
+        slow = "no C compiler here: a Python echo, which is slower than the kernel's limit"
+        echo = Server("echo", "bare Python echo", _echo, _nothing, platform.python_version, slow)
+    pure = _nodens("nodens-pure", NODENS_NO_EXT="1")
+    no_srv = "without SRV records, which it can only search one by one: its answers to those questions are wrong"
     return [
-        Server("echo", "bare C echo" if cc else "bare Python echo", _echo, lambda: "", lambda: said([cc, "--version"]) if cc else platform.python_version(), echo_note),  # noqa: E501
+        echo,
         Server("nodens", "**nodens**, compiled", _nodens("nodens"), extension_missing, _agent_version),
-        Server("nodens-pure", "**nodens**, pure Python", _nodens("nodens-pure", NODENS_NO_EXT="1"), lambda: "", _agent_version),  # noqa: E501
-        Server("knot", "Knot DNS", _knot, _debian("knotd", "knot"), lambda: said([str(program("knotd")), "--version"])),
-        Server("nsd", "NSD", _nsd, _debian("nsd", "nsd"), lambda: said([str(program("nsd")), "-v"])),
-        Server("unbound", "unbound, local-data", _unbound, _debian("unbound", "unbound"), lambda: said([str(program("unbound")), "-V"])),  # noqa: E501
-        Server("bind", "BIND", _bind, _debian("named", "bind9"), lambda: said([str(program("named")), "-v"])),
-        Server("dnsmasq", "dnsmasq", _dnsmasq, _debian("dnsmasq", "dnsmasq-base"), lambda: said([str(program("dnsmasq")), "-v"])),  # noqa: E501
-        Server("coredns", "CoreDNS, file + cache", _coredns, _coredns_missing, lambda: said([str(coredns_path()), "-version"])),  # noqa: E501
-        Server("node-cache", cache_label, _node_cache, _coredns_missing, lambda: said([cache_binary, "-version"]), "" if is_real else "CoreDNS with node-cache's stock plugins in front of another CoreDNS; only the front one is counted"),  # noqa: E501
-    ]  # fmt: skip
+        Server("nodens-pure", "**nodens**, pure Python", pure, _nothing, _agent_version),
+        _debian_server("knot", "Knot DNS", _knot, ("knotd", "knot", "--version")),
+        _debian_server("nsd", "NSD", _nsd, ("nsd", "nsd", "-v")),
+        _debian_server("unbound", "unbound, local-data", _unbound, ("unbound", "unbound", "-V")),
+        _debian_server("bind", "BIND", _bind, ("named", "bind9", "-v")),
+        _debian_server("dnsmasq", "dnsmasq, hosts file", _dnsmasq, ("dnsmasq", "dnsmasq-base", "-v"), no_srv),
+        *_coredns_rows(),
+    ]
+
+
+def _nothing() -> str:
+    return ""

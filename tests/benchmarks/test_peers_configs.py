@@ -55,9 +55,10 @@ def test_dnsmasq_gives_an_address_back_to_the_name_its_ptr_record_has():
     assert len(lines) == 4
 
 
-def test_dnsmasq_writes_srv_records_in_its_own_order():
-    text = configs.dnsmasq(5301, "/place", "/place/hosts", HELD)
-    assert f"srv-host=_http._tcp.web.shop.svc.{ZONE},web.shop.svc.{ZONE},80,0,100\n" in text
+def test_dnsmasq_forwards_nothing():
+    text = configs.dnsmasq(5301, "/place", "/place/hosts")
+    assert "no-resolv" in text
+    assert "addn-hosts=/place/hosts" in text
     assert all(f"local=/{zone}/" in text for zone in ZONES)
 
 

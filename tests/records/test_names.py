@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ipaddress
+
 import dns.name
 import pytest
 from hypothesis import given
@@ -127,3 +129,12 @@ def test_a_label_is_encoded_or_refused():
 def test_the_parent_is_one_label_up():
     assert names.parent(b"\x01a\x01b\x00") == b"\x01b\x00"
     assert names.parent(b"\x00") == b""
+
+
+@given(st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", fullmatch=True) | st.text("0123456789.:a", max_size=12))
+def test_addresses_are_read_as_the_standard_library_reads_them(text):
+    try:
+        expected = ipaddress.ip_address(text).packed
+    except ValueError:
+        expected = None
+    assert names.packed(text) == expected

@@ -286,3 +286,28 @@ async def test_names_without_their_objects_are_served_until_everything_was_deliv
     bench.publisher.apply(SERVICE, [("shop/web", stored(web(7)))], "11")
     await bench.publisher.idle()
     assert bench.served[WEB] == {"A": ["10.0.0.7"]}
+
+
+async def test_google_2025_06_an_object_that_turned_bad_keeps_its_last_good_version():
+    bench = Bench()
+    address = bytes((10, 0, 0, 1))
+    held = [
+        Namespace("shop"),
+        web(),
+        Service("shop", "db", headless=True),
+        EndpointSlice("shop", "db-1", "db", (), (Endpoint((address,), "db-0"),)),
+    ]
+    bench.full(*held)
+    await bench.publisher.idle()
+    bench.publisher.skipped(SERVICE, "shop/web", "spec is blank")
+    bench.publisher.skipped("EndpointSlice", "shop/db-1", "endpoints are blank")
+    bench.publisher.skipped(NAMESPACE, "shop", "metadata is blank")
+    bench.publisher.skipped(SERVICE, "shop/never-seen", "spec is blank")
+    bench.full(Service("shop", "db", headless=True), at="20")
+    await bench.publisher.idle()
+    assert bench.zone[WEB] == {"A": ["10.0.0.5"]}
+    assert bench.zone["db-0.db.shop.svc.cluster.local."] == {"A": ["10.0.0.1"]}
+    # Once the set has neither a good nor a bad one, it is gone.
+    bench.full(Namespace("shop"), at="30")
+    await bench.publisher.idle()
+    assert WEB not in bench.zone

@@ -14,9 +14,9 @@ from agent.sources.file import FileLimits
 from tests.sources.recording import RecordingSink, following
 
 SERVICES = 400
-VERSIONS = 2
-REST_S = 0.4
-"""In place, a version counts once the writer left it alone for so long; its pauses within one are 10 ms."""
+VERSIONS = 3
+REST_S = 0.5
+"""In place, a version counts once the writer left it alone for so long; its pauses within one are 0.15 s at most."""
 WRITER = """
 import json, os, random, sys, time
 sys.path.insert(0, {root!r})
@@ -30,6 +30,12 @@ def text(version):
         return json.dumps({{"apiVersion": "v1", "items": items, "kind": "List"}}, indent=4)
     return "".join("---\\n" + json.dumps(item) + "\\n" for item in items)
 
+def pieces(body):
+    if form == "json":
+        return [body[at : at + len(body) // 7] for at in range(0, len(body), len(body) // 7)]
+    documents = body.split("---\\n")[1:]
+    return ["".join("---\\n" + each for each in documents[at : at + 80]) for at in range(0, len(documents), 80)]
+
 def write(version, last=False):
     body = text(version)
     if way == "rename":
@@ -41,10 +47,10 @@ def write(version, last=False):
     if way == "unlink":
         os.unlink(path)
     with open(path, "r+" if way == "overwrite" else "w") as out:
-        for at in range(0, len(body), len(body) // 7):
-            out.write(body[at : at + len(body) // 7])
+        for piece in pieces(body):
+            out.write(piece)
             out.flush()
-            time.sleep(0 if last else random.choice([0, 0, 0, 0.01]))
+            time.sleep(0 if last else random.choice([0, 0.05, 0.15]))
         out.truncate()
     time.sleep(0 if last else random.choice([0, 0, 2]))
 
@@ -73,8 +79,14 @@ class WholeSink(RecordingSink):
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("form", ["json", "yaml"])
-@pytest.mark.parametrize("way", ["rename", "truncate", "overwrite", "unlink"])
+@pytest.mark.parametrize(
+    ("way", "form"),
+    [
+        # A cut JSON can't be read at all; cut documents of YAML are as good as whole ones, so only rest tells.
+        *((way, "yaml") for way in ("rename", "truncate", "overwrite", "unlink")),
+        *((way, "json") for way in ("rename", "overwrite")),
+    ],
+)
 async def test_a_file_rewritten_all_the_time_is_never_seen_in_part(tmp_path, pytestconfig, way, form):
     path, sink = tmp_path / f"state.{form}", WholeSink()
     go = tmp_path / f"state.{form}.go"
@@ -86,7 +98,7 @@ async def test_a_file_rewritten_all_the_time_is_never_seen_in_part(tmp_path, pyt
         writer = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)
         try:
             # A loaded machine reads slowly, so the writer goes on until enough of its versions were seen.
-            await sink.until(lambda: len(sink.versions) > VERSIONS, timeout_s=90)
+            await sink.until(lambda: len(sink.versions) > VERSIONS or writer.returncode is not None, timeout_s=90)
         finally:
             go.unlink()
         output, _ = await writer.communicate()

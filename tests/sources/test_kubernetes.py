@@ -9,6 +9,9 @@ import pytest
 
 from agent.cluster.objects import unpack_service, unpack_slice
 from agent.cluster.selection import Selection, parse_selector
+from agent.sources.kubernetes import KubernetesSource
+from agent.sources.origin import Origin
+from agent.sources.pacing import Budget
 from tests.scripted_api import KUBE_SYSTEM_UID, ScriptedApi, endpoint_slice, namespace, service
 from tests.sources.mirror import PATIENT, QUICK, Mirror, ScaledClock, following
 
@@ -313,3 +316,9 @@ async def test_a_run_leaves_nothing_behind(api, mirror, tmp_path):
     await asyncio.sleep(0.05)
     assert api.watchers() == 0
     assert json.loads(json.dumps(mirror.positions)) == position(api)
+
+
+def test_the_budget_of_requests_is_the_governors():
+    origin = Origin("", "")
+    source = KubernetesSource(origin, budget=Budget(burst=7, per_hour=60))
+    assert source.governor.left == 7

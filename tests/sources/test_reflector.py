@@ -332,6 +332,7 @@ async def test_a_known_cluster_is_not_followed_again_before_it_is_known_again(ap
     async with following(api.kubeconfig(tmp_path), mirror) as source:
         await connected(api, mirror)
         await api.stop()
+        await mirror.until(lambda: not mirror.is_connected)
         api.delete("Namespace", "kube-system")
         await api.start()
         await mirror.until(lambda: "no namespace kube-system" in (mirror.of("lost") or [("",)])[-1][0])

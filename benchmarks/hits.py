@@ -155,7 +155,7 @@ def main() -> None:
                 serve = [sys.executable, "-m", "agent", "serve", "--source", f"file:{cluster}", "--admin", "off"]
                 serve += ["--listen", f"127.0.0.1:{port}", "--state-dir", str(folder / f"state-{server}")]
                 command = {
-                    "echo": [str(folder / "echo"), "127.0.0.1", str(port)],
+                    "echo": [str(folder / "echo"), str(port)],
                     "knot": knot(folder, port, addresses) if server == "knot" else None,
                 }.get(server, serve)
                 if command is None:

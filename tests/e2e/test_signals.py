@@ -177,12 +177,12 @@ def test_a_client_that_reads_nothing_holds_up_the_end_for_drain_and_no_longer(
         started = time.monotonic()
         agent.child.signal(signal.SIGTERM)
         assert agent.child.wait() == 0
-        assert 0.5 < time.monotonic() - started < 4
+        assert 0.5 < time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_lameduck_is_not_ready_but_answers(start_agent: Callable[..., Agent], cluster: Path, dig: str, number: int):
-    agent = start_agent(cluster, lameduck="1500ms")
+    agent = start_agent(cluster, lameduck="2500ms")
     agent.wait_connected()
     started = time.monotonic()
     agent.child.signal(number)
@@ -192,7 +192,7 @@ def test_lameduck_is_not_ready_but_answers(start_agent: Callable[..., Agent], cl
         assert Dig(dig, agent.port)(WEB).rdata == {"10.96.10.80"}
     assert agent.child.wait() == 0
     waited_s = time.monotonic() - started
-    assert (waited_s >= 1.5) == (number == signal.SIGTERM), "a person at the terminal is not kept waiting"
+    assert (waited_s >= 2.5) == (number == signal.SIGTERM), "a person at the terminal is not kept waiting"
 
 
 def test_a_second_sigterm_leaves_at_once(start_agent: Callable[..., Agent], cluster: Path):

@@ -111,7 +111,7 @@ def test_the_watchdog_is_fed_after_real_answers_and_starves_when_the_loop_is_stu
     environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
     agent = start_agent(cluster, environ=environ)
     manager.wait_for("WATCHDOG=1")
-    assert manager.hear(1.2).count("WATCHDOG=1") >= 3
+    assert manager.hear(1.5).count("WATCHDOG=1") >= 2
     agent.child.pause()
     manager.hear(0.3)
     assert manager.hear(1.0) == []

@@ -334,7 +334,10 @@ def main(argv: list[str] | None = None) -> int:
         for part in options.parts or PARTS:
             PARTS[part](bench)
         if options.json:
-            record = {"machine": {"cores": os.cpu_count(), "arch": platform.machine()}, "cluster": vars(options)}
+            record = {
+                "machine": {"cores": os.cpu_count(), "arch": platform.machine()},
+                "options": {key: value for key, value in vars(options).items() if key != "json"},
+            }
             Path(options.json).write_text(
                 json.dumps({**record, "figures": bench.figures}, indent=2, default=str) + "\n"
             )

@@ -107,6 +107,7 @@ class App:
         self.restored = NOT_RESTORED
         self.doors = Doors([], [])
         self._state = ""
+        self._source: Source | None = None
         self._changed = asyncio.Event()
         self._refused: tuple[str, ...] = ()
         self._guard = self.readiness.hold("snapshot", "no valid snapshot yet, and the source has not been read")
@@ -141,7 +142,15 @@ class App:
         )
         lag = LoopLag()
         rooms = Rooms(
-            self.publisher, persister, lambda: self.responder, self.readiness, supervisor, reloader, lag, self.logs
+            self.publisher,
+            persister,
+            lambda: self.responder,
+            self.readiness,
+            supervisor,
+            reloader,
+            lag,
+            self.logs,
+            lambda: self._source.counts() if self._source is not None else {},
         )
         listen = tuple(_text(pair.address) for pair in pairs)
         survey = Survey(Identity(self.name, origin.name, listen, tuple(self.config.zones)), rooms, self._refused)
@@ -252,6 +261,7 @@ class App:
         if recovered is not None:
             await self._load(recovered)
         publisher, source = self.publisher, origin.make()
+        self._source = source
         supervisor.start("persister", persister.run)
         supervisor.start("source", lambda: source.run(publisher, dict(publisher.positions), publisher.identity))
         await asyncio.Event().wait()

@@ -6,6 +6,7 @@ sample a second.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -47,6 +48,7 @@ class Rooms(NamedTuple):
     reloader: Reloader
     lag: LoopLag
     logs: Logs
+    source_counts: Callable[[], Mapping[str, int]]
 
 
 class Survey:
@@ -104,7 +106,44 @@ class Survey:
             snapshot=self._snapshot(),
             traffic=self._traffic(),
             process=self._process(),
+            events=self._events(),
         )
+
+    def _events(self) -> dict[str, dict[str, int]]:
+        """Gather every count of a bound that was met, or of what should not happen."""
+        rooms = self._rooms
+        publisher, persister, counters = rooms.publisher, rooms.persister, rooms.responder().counters
+        disk = persister.generations.counts
+        return {
+            "query": {
+                **counters.faults,
+                "refused_clients": counters.refused_clients,
+                "damaged_nodes": counters.damaged_nodes,
+            },
+            "udp": {
+                **{f"send_{errno.errorcode.get(code, code)}": n for code, n in counters.send_errors.items()},
+                **{f"receive_{errno.errorcode.get(code, code)}": n for code, n in counters.receive_errors.items()},
+            },
+            "tcp": {"accepted": counters.tcp_accepted, **counters.tcp_closed},
+            "memo": {f"evicted_{what}": n for what, n in counters.evicted.items()},
+            "state": {
+                "changes": publisher.changes_applied,
+                "owners_compiled": publisher.owners_compiled,
+                "owners_failed": publisher.compile_failures,
+                "names_or_records_left_out": publisher.compiler.left_out,
+                "objects_over_bound": publisher.store.overflowed,
+                "older_sets_refused": publisher.order.refused,
+            },
+            "disk": {
+                "journal_given_up": persister.dropped,
+                "records_dropped": disk.dropped,
+                "syncs": disk.syncs,
+                "files_refused": disk.refused,
+                "bytes_left_behind": disk.left_bytes,
+                "files_removed": disk.removed,
+            },
+            "source": dict(rooms.source_counts()),
+        }
 
     def _source(self, age_s: int) -> Source:
         publisher = self._rooms.publisher

@@ -55,12 +55,25 @@ class Metrics:
         yield from _source(status)
         yield from _traffic(status)
         yield from _process(status)
+        yield from _events(status)
         if self._coredns_names():
             yield from _coredns(status)
 
     def describe(self) -> Families:
         """Give no family in advance: the registry need not call `collect` to register this."""
         return iter(())
+
+
+def _events(status: Status) -> Families:
+    family = CounterMetricFamily(
+        "nodens_events",
+        "Bounds that were met and things that should not happen, by room (docs/operations.md).",
+        labels=("room", "event"),
+    )
+    for room, events in status.events.items():
+        for event, count in events.items():
+            family.add_metric((room, event), count)
+    yield family
 
 
 def _snapshot(status: Status) -> Families:

@@ -156,6 +156,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         age_s: seconds since the source last confirmed what is served.
         ready: queries may be sent here.
         not_ready: guard → reason.
+        events: room → event → count since the start: every bound that was met, and what should not happen. Zero is left
+            out by people's views, never here.
     """
 
     schema: int = SCHEMA
@@ -167,6 +169,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: Snapshot = Snapshot()
     traffic: Traffic = Traffic()
     process: Process = Process()
+    events: dict[str, dict[str, int]] = {}
 
 
 def encode(status: Status) -> bytes:

@@ -16,7 +16,6 @@ MAX_LABEL_BYTES = 63
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _ESCAPE = re.compile(rb"\\(?:(\d{3})|(.))", re.ASCII | re.DOTALL)
-_HEX = "0123456789abcdef"
 _OCTETS = tuple(b"%c%d" % (len(str(octet)), octet) for octet in range(256))
 _DECIMAL = {str(octet): octet for octet in range(256)}
 IN_ADDR_ARPA = b"\x07in-addr\x04arpa\x00"
@@ -116,17 +115,6 @@ def reverse(packed: bytes) -> bytes:
         return _OCTETS[d] + _OCTETS[c] + _OCTETS[b] + _OCTETS[a] + IN_ADDR_ARPA
     nibbles = packed.hex()[::-1].encode()
     return b"".join(b"\x01%c" % nibble for nibble in nibbles) + IP6_ARPA
-
-
-def address_of_reverse(wire: bytes) -> bytes | None:
-    """Give the packed address a complete reverse name stands for; None for any other name."""
-    text = to_text(wire).removesuffix(".")
-    parts = text.split(".")[:-2]
-    if wire.endswith(IN_ADDR_ARPA) and len(parts) == 4:
-        return packed(".".join(reversed(parts)))
-    if wire.endswith(IP6_ARPA) and len(parts) == 32 and all(p in _HEX and len(p) == 1 for p in parts):
-        return bytes.fromhex("".join(reversed(parts)))
-    return None
 
 
 def packed(text: str) -> bytes | None:

@@ -59,3 +59,6 @@ class Source(Protocol):
             known_identity: cluster the held state belongs to, "" if unknown. A source whose origin turns
                 out to be another cluster must not resume: it delivers full sets.
         """
+
+    def counts(self) -> Mapping[str, int]:
+        """Give what was counted since the start: event → count."""

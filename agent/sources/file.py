@@ -89,6 +89,11 @@ class FileSource:
         self._looking: asyncio.Future[Marks | SourceError] | None = None
         self.last: Done | Same | None = None
         """End of the last reading that was used: its counts, for people."""
+        self._readings = self._readings_failed = 0
+
+    def counts(self) -> dict[str, int]:
+        """See `Source.counts`; how often the files were read, and could not be."""
+        return {"readings": self._readings, "readings_failed": self._readings_failed}
 
     async def run(self, sink: Sink, resume: Resume, known_identity: str) -> None:
         """Follow the files for ever (see `agent.sources.Source`)."""
@@ -123,11 +128,13 @@ class FileSource:
 
     async def _read(self, following: _Following) -> None:
         started, started_ns = time.monotonic(), time.time_ns()
+        self._readings += 1
         try:
             reading = await read(msgspec.structs.replace(self._order, known=following.position))
         except ChangedWhileReadError:
             reading = None
         except SourceError:
+            self._readings_failed += 1
             self._watch.failed(time.monotonic(), time.monotonic() - started)
             raise
         now = time.monotonic()

@@ -9,6 +9,7 @@ rotates them is followed: bound tokens, exec plugins, an edited kubeconfig, a ne
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 import ssl
@@ -72,6 +73,10 @@ class KubernetesSource:
         self._timing = timing or Timing()
         self._clock = clock or LoopClock()
         self.governor = Governor(self._clock, budget.burst, budget.per_hour)
+
+    def counts(self) -> dict[str, int]:
+        """See `Source.counts`; `waited` is how often the budget of requests made one wait."""
+        return {**dataclasses.asdict(self.counters), "waited": self.governor.waited}
 
     async def run(self, sink: Sink, resume: Resume, known_identity: str) -> None:
         """Follow the API servers for ever; see `sources.Source`."""

@@ -145,18 +145,16 @@ class AnswerTable:
 
     Attributes:
         zones: own zones; a node's `zone` field is an index into it.
-        serial: SOA serial, the generation.
         version: another number after every change, so that whoever remembers an answer knows when to forget it.
     """
 
-    __slots__ = ("_longest_first", "base", "frozen", "overlay", "serial", "version", "zones")
+    __slots__ = ("_longest_first", "base", "frozen", "overlay", "version", "zones")
 
     def __init__(self, zones: tuple[ZoneMeta, ...]) -> None:
         self.overlay: dict[bytes, bytes | None] = {}
         self.frozen: dict[bytes, bytes | None] | None = None
         self.base: PackedNodes | None = None
         self.zones = zones
-        self.serial = 0
         self.version = 0
         self._longest_first = sorted(zones, key=lambda zone: -len(zone.name))
 

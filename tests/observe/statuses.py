@@ -37,6 +37,7 @@ def full(**changes) -> Status:
             persist_error="No space left on device",
             refused=("gen-811.nds: section answers is cut",),
         ),
+        "events": {"query": {"damaged_nodes": 2}, "source": {"waited": 0}},
         "traffic": Traffic(
             queries={"udp": 1_000_000, "tcp": 12},
             responses={"NOERROR": 900_000, "NXDOMAIN": 100_000},

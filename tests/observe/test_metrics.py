@@ -43,6 +43,7 @@ def test_values_come_from_the_status():
     assert got["nodens_build_info", ("version", "0.1.0"), ("wire", "python")] == 1
     assert got["nodens_objects", ("kind", "Service")] == 10_000
     assert got["nodens_source_connected",] == 0
+    assert got["nodens_events_total", ("event", "damaged_nodes"), ("room", "query")] == 2
 
 
 def test_histogram_buckets_are_cumulative():
@@ -103,7 +104,7 @@ def test_fields_of_a_newer_agent_are_left_out_and_of_an_older_one_defaulted():
 
 def test_the_json_shape_is_stable():
     shape = msgspec.json.decode(encode(full()))
-    assert " ".join(shape) == "schema state age_s ready not_ready source snapshot traffic process"
+    assert " ".join(shape) == "schema state age_s ready not_ready source snapshot traffic process events"
     assert shape["schema"] == 1
     assert {"generation", "records", "objects", "skipped_total", "disk_bytes", "journal_bytes"} <= set(
         shape["snapshot"]

@@ -146,9 +146,9 @@ class Publisher:
 
     def replace(self, kind: str, objects: list[Stored], position: str) -> bool:
         """See `Sink.replace`."""
-        full = _Full(kind, objects + self._last_good(kind), position)
         if self._foreign is not None:
-            self._foreign[kind] = full
+            self._foreign[kind] = _Full(kind, objects, position)
+            self._unusable[kind].clear()
             if len(self._foreign) < len(KINDS):
                 return True
             ready, self._foreign = self._foreign, None
@@ -159,7 +159,8 @@ class Publisher:
             return True
         if self._is_refused(kind, position):
             return False
-        self._enqueue(full, len(objects))
+        full = _Full(kind, objects + self._last_good(kind), position)
+        self._enqueue(full, len(full.objects))
         return True
 
     def _last_good(self, kind: str) -> list[Stored]:
@@ -192,6 +193,9 @@ class Publisher:
             raise SourceError(f"changes of {kind} before the full set of another cluster is complete")
         if self._queued + len(changes) > MAX_QUEUED:
             raise SourceError(f"more than {MAX_QUEUED} changes are waiting to be applied")
+        unusable = self._unusable[kind]
+        for key, _ in changes:
+            unusable.pop(key, None)
         self._enqueue(_Some(kind, changes, position), len(changes))
 
     def confirm(self, kind: str, position: str) -> None:

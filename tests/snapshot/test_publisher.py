@@ -311,3 +311,28 @@ async def test_google_2025_06_an_object_that_turned_bad_keeps_its_last_good_vers
     bench.full(Namespace("shop"), at="30")
     await bench.publisher.idle()
     assert WEB not in bench.zone
+
+
+async def test_an_object_that_was_mended_and_then_went_is_gone():
+    bench = Bench()
+    bench.full(Namespace("shop"), web())
+    await bench.publisher.idle()
+    bench.publisher.skipped(SERVICE, "shop/web", "spec is blank")
+    bench.publisher.apply(SERVICE, [("shop/web", stored(web(6)))], "11")
+    bench.full(Namespace("shop"), at="20")
+    await bench.publisher.idle()
+    assert WEB not in bench.zone
+    assert bench.publisher._queued == 0
+
+
+async def test_the_last_good_version_of_another_cluster_is_never_taken():
+    bench = Bench()
+    bench.publisher.identify("uid:one")
+    bench.full(Namespace("shop"), web())
+    await bench.publisher.idle()
+    bench.publisher.identify("uid:two")
+    bench.publisher.skipped(SERVICE, "shop/web", "spec is blank")
+    bench.full(Namespace("shop"), at="1")
+    await bench.publisher.idle()
+    assert WEB not in bench.zone
+    assert bench.publisher._queued == 0

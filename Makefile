@@ -16,7 +16,7 @@ BUDGET_S ?= 2700
 VENV := .venv
 BIN := $(VENV)/bin
 COVERAGE := $(if $(COV),--cov --cov-branch --cov-report=term-missing:skip-covered)
-COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe \
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --allow-unsafe \
 	--all-build-deps --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 export PYTHON PORT ADMIN SERVICES STATE CLUSTER
 

@@ -1,5 +1,5 @@
 # nodens: run it, test it. Each target does its own set-up; `make` alone lists them.
-# Needs python3 (3.11 or newer), make and git; no C compiler.
+# Needs python3 (3.11 or newer), make and git; a C compiler with Python's headers builds the faster data plane, optional.
 
 PYTHON ?= python3
 # make run
@@ -12,21 +12,23 @@ CLUSTER ?= .run/cluster.json
 ARGS ?=
 COV ?=
 BUDGET_S ?= 2700
+# make fuzz: seconds
+FUZZ_S ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
 COVERAGE := $(if $(COV),--cov --cov-branch --cov-report=term-missing:skip-covered)
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes --allow-unsafe \
 	--all-build-deps --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
-export PYTHON PORT ADMIN SERVICES STATE CLUSTER
+export PYTHON PORT ADMIN SERVICES STATE CLUSTER FUZZ_S
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint bench envtest lock clean
+.PHONY: help run test test-slow lint bench fuzz envtest lock clean
 
 help: ## list the targets
 	@echo "nodens: node-local DNS that answers from a persisted snapshot"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON, PORT, ADMIN, SERVICES, STATE, CLUSTER (run); ARGS (test, test-slow, bench), COV=1, BUDGET_S (test, test-slow)"
+	@echo "Variables: PYTHON, PORT, ADMIN, SERVICES, STATE, CLUSTER (run); ARGS (test, test-slow, bench), COV=1, BUDGET_S (test, test-slow), FUZZ_S (fuzz)"
 
 run: $(VENV)/.run.stamp ## serve an example cluster on 127.0.0.1:5300 until Ctrl-C
 	@packaging/run-example
@@ -42,6 +44,9 @@ test-slow: $(VENV)/.dev.stamp ## run the slow tests, and those against a real co
 lint: $(VENV)/.dev.stamp ## ruff, formatting, mypy --strict, import contracts
 	@packaging/lint
 
+fuzz: ## fuzz the compiled packet path under sanitizers for FUZZ_S seconds (needs a C compiler)
+	@packaging/fuzz
+
 bench: $(VENV)/.dev.stamp ## nodens beside every other DNS server on this machine, ten minutes (ARGS=--help)
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
@@ -56,8 +61,10 @@ clean: ## remove .venv, the example's state and caches (not what envtest built)
 	rm -rf $(VENV) .run build dist *.egg-info .coverage htmlcov .hypothesis \
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find agent tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	rm -f agent/wire/_fast*.so
 
-$(VENV)/.run.stamp: requirements.lock pyproject.toml packaging/install-venv
+NATIVE := setup.py agent/wire/_fast.pyx $(wildcard agent/wire/native/*)
+$(VENV)/.run.stamp: requirements.lock pyproject.toml packaging/install-venv $(NATIVE)
 	@packaging/install-venv run
 	@touch $@
 

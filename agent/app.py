@@ -46,10 +46,10 @@ from agent.snapshot.restore import Restored, objects, restore
 from agent.sources import Source
 from agent.wire.codes import NOERROR, REFUSED
 from agent.wire.posture import NOT_READY
-from agent.wire.table import AnswerTable
 
 if TYPE_CHECKING:
     from agent.observe.admin import Renderer
+    from agent.server.native import NativeEndpoint
     from agent.survey import Survey
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ NOT_RESTORED = Restored(is_compiled=True, keeps_positions=False, reason="nothing
 class Doors(NamedTuple):
     """Where queries come in."""
 
-    udp: list[UdpEndpoint]
+    udp: list[UdpEndpoint | NativeEndpoint]
     tcp: list[TcpEndpoint]
 
 
@@ -73,7 +73,12 @@ class Origin(NamedTuple):
 
 
 def serve(config: Config) -> int:
-    """Live one life; gives the exit code."""
+    """Live one life; gives the exit code.
+
+    Raises:
+        NodensError: the compiled data plane is required and not there.
+    """
+    wire.check()
     signals.block()
     logs = Logs(config.log_level, config.log_format, environ=os.environ)
     try:
@@ -98,7 +103,7 @@ class App:
         self.readiness = Readiness()
         self.freshness = Freshness(config.stale_after_s, config.max_stale_s)
         profile = settings.profile_of(config)
-        self.table = AnswerTable(zones_of(profile))
+        self.table = wire.new_table(zones_of(profile))
         self.responder = Responder(self.table, settings.responder_options(config, self.name))
         self.publisher = Publisher(
             profile, self.freshness, self.table, self._transition, needs_namespace=bool(config.namespace_labels.strip())
@@ -303,7 +308,13 @@ class App:
         options = settings.tcp_options(self.config)
         for pair in pairs:
             self.doors.tcp.append(TcpEndpoint(pair.tcp, self.responder, options, connections))
-            self.doors.udp.append(UdpEndpoint(pair.udp, self.responder, loop))
+            if wire.IMPLEMENTATION == "python":
+                self.doors.udp.append(UdpEndpoint(pair.udp, self.responder, loop))
+        if wire.IMPLEMENTATION == "compiled":
+            from agent.server.native import NativeEndpoint
+
+            socks, workers = [pair.udp for pair in pairs], settings.workers_of(self.config)
+            self.doors.udp.append(NativeEndpoint(socks, self.responder, loop, workers))
         for udp in self.doors.udp:
             udp.start()
         for tcp in self.doors.tcp:

@@ -81,6 +81,11 @@ def tcp_options(config: Config) -> TcpOptions:
     return TcpOptions(tcp.max_connections, tcp.max_per_client, tcp.max_queries, round(tcp.idle_timeout_s * 1000))
 
 
+def workers_of(config: Config) -> int:
+    """UDP threads of the compiled data plane."""
+    return config.workers or max(1, len(os.sched_getaffinity(0)) // 4)
+
+
 def limits_of(config: Config) -> Limits:
     """Bounds of files in the state directory."""
     return Limits(generation_bytes=config.snapshot.max_bytes, journal_bytes=config.snapshot.max_journal_bytes)

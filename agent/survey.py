@@ -200,6 +200,7 @@ class Survey:
                 sum_s=counters.latency.sum_s,
             ),
             truncated=counters.truncated,
+            handed_over=counters.handed_over,
         )
 
     def _process(self) -> Process:

@@ -216,6 +216,9 @@ class Config(Group, frozen=True, kw_only=True, rename=word):
         ),
     ] = 0.0
 
+    workers: Annotated[
+        int, Option("UDP threads of the compiled data plane; 0 is one for every 4 cores", values.whole(0, 32))
+    ] = 0
     edns_udp_size: Annotated[int, Option("largest UDP reply, bytes", values.whole(512, 4096), reload=True)] = 1232
     identity: Annotated[
         str,

@@ -159,6 +159,11 @@ def _traffic(status: Status) -> Families:
     yield _counter(
         "nodens_truncated_total", "Answers sent truncated (TC=1): the client asks again over TCP.", traffic.truncated
     )
+    yield _counter(
+        "nodens_handed_over_total",
+        "Queries that compiled workers left to Python: not in the table, or odd.",
+        traffic.handed_over,
+    )
     yield _gauge("nodens_tcp_connections", "Open DNS connections over TCP.", traffic.tcp_connections)
     if traffic.durations.bounds_s:
         yield _histogram(

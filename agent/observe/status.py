@@ -102,6 +102,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
         tcp_connections: open now.
         durations: seconds from reading a query to writing its answer.
         truncated: answers that did not fit.
+        handed_over: queries that compiled workers left to Python.
     """
 
     queries: dict[str, int] = {}
@@ -112,6 +113,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     tcp_connections: int = 0
     durations: Durations = Durations()
     truncated: int = 0
+    handed_over: int = 0
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):

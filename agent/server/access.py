@@ -20,11 +20,12 @@ class Access:
         networks: who may ask. This host itself always may: its watchdog is one of the clients.
 
     Attributes:
+        networks: the same and this host.
         evicted: verdicts forgotten because the table was full.
     """
 
     def __init__(self, networks: tuple[Network, ...]) -> None:
-        self._networks = (*networks, ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+        self.networks = (*networks, ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
         self._verdicts: dict[str, bool] = {}
         self.evicted = 0
 
@@ -42,4 +43,4 @@ class Access:
         address = ipaddress.ip_address(client_ip)
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        return any(address in network for network in self.networks)

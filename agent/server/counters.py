@@ -10,8 +10,8 @@ from bisect import bisect_left
 
 from agent.wire.codes import RCODES
 
-DROPS = ("short", "response", "source_port", "not_allowed")
-"""Why a packet gets no reply."""
+DROPS = ("short", "response", "source_port", "not_allowed", "queue_full")
+"""Why a packet gets no reply; queue_full: too many wait for Python behind a compiled worker."""
 FAULTS = (
     "opcode",
     "no_question",
@@ -69,6 +69,7 @@ class Counters:
         dropped: packets without a reply by reason (`DROPS`).
         faults: queries that could not be read by reason (`FAULTS`).
         truncated: replies with TC.
+        handed_over: queries that compiled workers left to Python.
         evicted: entries forgotten because a table of fixed size was full: `replies`, `opts` and `soas` of the hit
             path, `verdicts` of the allow list.
         refused_clients: queries answered REFUSED because of the source address.
@@ -87,6 +88,7 @@ class Counters:
         "dropped",
         "evicted",
         "faults",
+        "handed_over",
         "latency",
         "receive_errors",
         "refused_clients",
@@ -106,6 +108,7 @@ class Counters:
         self.dropped = dict.fromkeys(DROPS, 0)
         self.faults = dict.fromkeys(FAULTS, 0)
         self.truncated = 0
+        self.handed_over = 0
         self.evicted = {"replies": 0, "opts": 0, "soas": 0, "verdicts": 0}
         self.refused_clients = 0
         self.damaged_nodes = 0

@@ -52,6 +52,13 @@ class Responder:
         options: how to answer; for other options make another responder with the same counters.
         counters: where to count.
         clock: Unix time in seconds, for DNS cookies alone.
+
+    Attributes:
+        options: as given.
+        zones: own zones under the posture of the moment.
+        access: who may ask; None: everybody.
+        on_change: called after table or posture has changed what is answered.
+        on_settle: called by `settle`: whoever answers beside this responder brings its counts.
     """
 
     def __init__(
@@ -63,10 +70,12 @@ class Responder:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = counters if counters is not None else Counters()
-        self._options = options
-        self._access = Access(options.allow) if options.allow else None
+        self.options = options
+        self.access = Access(options.allow) if options.allow else None
         self._sender = Sender(options, self.counters, clock)
         self._posture = START
+        self.on_change: Callable[[], None] | None = None
+        self.on_settle: Callable[[], None] | None = None
         self._install(table)
 
     @property
@@ -104,9 +113,11 @@ class Responder:
         for word, count in self._hit.evicted.items():
             counters.evicted[word] += count
             self._hit.evicted[word] = 0
-        if self._access is not None:
-            counters.evicted["verdicts"] += self._access.evicted
-            self._access.evicted = 0
+        if self.access is not None:
+            counters.evicted["verdicts"] += self.access.evicted
+            self.access.evicted = 0
+        if self.on_settle is not None:
+            self.on_settle()
 
     def respond(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
         """Answer one message.
@@ -119,7 +130,7 @@ class Responder:
         Returns:
             The reply, None if there is none (dropped and counted).
         """
-        if self._access is not None and not self._access.allows(client_ip):
+        if self.access is not None and not self.access.allows(client_ip):
             return self._turn_away(packet, client_ip, tcp=tcp)
         if not tcp:
             try:
@@ -138,17 +149,19 @@ class Responder:
     def _apply(self) -> None:
         """Take over a new table or posture."""
         posture = self._posture
-        self._zones = OwnZones(self._table, self._options, posture)
+        self.zones = OwnZones(self._table, self.options, posture)
         if posture.state in {NOT_READY, EXPIRED}:
             self._hit.close()
         else:
             self._hit.open(
                 serial=posture.generation,
-                soa_ttl_s=self._zones.soa_ttl_s,
+                soa_ttl_s=self.zones.soa_ttl_s,
                 cap_s=posture.ttl_cap_s,
-                denies=self._zones.denies,
+                denies=self.zones.denies,
                 marks=posture.state == STALE,
             )
+        if self.on_change is not None:
+            self.on_change()
 
     def _read(self, packet: bytes, client_ip: str, *, tcp: bool, answer: Answer | None = None) -> bytes | None:
         """Read a message with care and answer it, with the answer given if it is well formed."""
@@ -188,7 +201,7 @@ class Responder:
             return None
         try:
             self._hit.turn += 1
-            return self._zones.answer(query.key, query.qtype, self._hit.turn)
+            return self.zones.answer(query.key, query.qtype, self._hit.turn)
         except _DAMAGE:
             self.counters.damaged_nodes += 1
             return Answer(SERVFAIL)
@@ -196,19 +209,19 @@ class Responder:
     def _other(self, query: Query) -> Answer:
         """Answer what no own zone does."""
         if query.qclass == CH:
-            return chaos.answer(query.key, query.qtype, self._options, self._posture)
+            return chaos.answer(query.key, query.qtype, self.options, self._posture)
         if query.qclass != IN:
             return Answer(REFUSED)
         if query.qtype in {AXFR, IXFR}:
             return Answer(REFUSED, error=(EDE_NOT_SUPPORTED, "no zone transfers"))
-        zone = special.zone_of(query.key, self._options.special_names)
+        zone = special.zone_of(query.key, self.options.special_names)
         if zone is not None:
             return special.answer(query.key, query.qtype, zone)
         return Answer(REFUSED, error=(EDE_NOT_AUTHORITATIVE, "not an own zone, and nowhere to forward to"))
 
     def _turn_away(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
         """Answer a client that is not on the allow list, or don't."""
-        if self._options.drop_others:
+        if self.options.drop_others:
             self.counters.tcp_queries += tcp
             self.counters.dropped["not_allowed"] += 1
             return None

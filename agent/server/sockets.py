@@ -166,6 +166,18 @@ def _bind(address: Address, kind: socket.SocketKind, *, freebind: bool) -> socke
     return sock
 
 
+def another(sock: socket.socket) -> socket.socket:
+    """Bind a second UDP socket to the address of one, so that the kernel spreads queries over both (SO_REUSEPORT).
+
+    Returns:
+        The new one; the same one if that can't be had (it was inherited without the option).
+    """
+    try:
+        return _bind(_name(sock), socket.SOCK_DGRAM, freebind=True)
+    except NodensError:
+        return sock
+
+
 def _failure(protocol: str, address: Address, error: OSError) -> NodensError:
     host, port = address
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

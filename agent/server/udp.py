@@ -49,10 +49,8 @@ class UdpEndpoint:
         self._loop = loop
         sock.setblocking(False)
         is_wildcard = ipaddress.ip_address(sock.getsockname()[0]).is_unspecified
-        if is_wildcard and sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        elif is_wildcard:
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        if is_wildcard:
+            tell_queried_address(sock)
         self._drain = self._drain_wildcard if is_wildcard else self._drain_address
 
     def start(self) -> None:
@@ -120,6 +118,14 @@ class UdpEndpoint:
         number = error.errno or 0
         if number in counts or len(counts) < MAX_ERRNOS:
             counts[number] = counts.get(number, 0) + 1
+
+
+def tell_queried_address(sock: socket.socket) -> None:
+    """Have the kernel say with each packet which of our addresses it was sent to (ip(7), ipv6(7))."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
 
 def reply_from(ancillary: list[tuple[int, int, Any]]) -> Ancillary:

@@ -79,6 +79,7 @@ class OwnZones:
 
     Attributes:
         denies: numbers of the zones in which a name that is not in the table does not exist.
+        fallthrough: names of the others.
         soa_ttl_s: TTL and MINIMUM of their SOA.
     """
 
@@ -87,8 +88,8 @@ class OwnZones:
         self._options = options
         self._posture = posture
         through = options.fallthrough
-        self._fallthrough = frozenset(z.name for z in table.zones if z.reverse) if through is None else through
-        denying = (zone.number for zone in table.zones if zone.name not in self._fallthrough)
+        self.fallthrough = frozenset(z.name for z in table.zones if z.reverse) if through is None else through
+        denying = (zone.number for zone in table.zones if zone.name not in self.fallthrough)
         self.denies = frozenset(denying if options.pods != "insecure" else ())
         cap_s = MAX_SOA_TTL_S if posture.ttl_cap_s is None else min(posture.ttl_cap_s, MAX_SOA_TTL_S)
         self.soa_ttl_s = min(options.ttl_s, cap_s)
@@ -115,7 +116,7 @@ class OwnZones:
         found = self._follow(key, qtype, zone)
         if found is None:
             return Answer(SERVFAIL, error=(EDE_OTHER, f"more than {MAX_ALIAS_HOPS} aliases"))
-        if found.node is None and found.zone is not None and found.zone.name in self._fallthrough:
+        if found.node is None and found.zone is not None and found.zone.name in self.fallthrough:
             if not found.aliases:
                 return None
             found = found._replace(zone=None)

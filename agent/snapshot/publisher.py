@@ -362,7 +362,7 @@ class Publisher:
     def start_over(self) -> None:
         """Have names without their objects: what is served stays until the source has delivered everything anew."""
         self._served = self.table
-        self.table = AnswerTable(self.table.zones)
+        self.table = type(self.table)(self.table.zones)
         self.compiler = Compiler(self.profile, self.table)
         self.store = Store(needs_namespace=self.store.needs_namespace)
         self.compiler.declare_zones()

@@ -50,12 +50,13 @@ class PackedNodes:
         find: finds the node of a lower-cased wire name, None if it isn't here.
         names: how many there are.
         bytes: length of the section.
+        file, at: where it lies.
 
     Raises:
         SnapshotError: the section is not laid out like that.
     """
 
-    __slots__ = ("_blob_at", "_file", "bytes", "find", "names")
+    __slots__ = ("_blob_at", "at", "bytes", "file", "find", "names")
 
     def __init__(self, file: bytes, at: int, length: int) -> None:
         if length < _SECTION.size or at + length > len(file):
@@ -69,7 +70,7 @@ class PackedNodes:
             raise SnapshotError("answers section's index points past its end")
         if _EMPTY not in offsets:
             raise SnapshotError("answers section's index has no empty place, where a search would end")
-        self._file = file
+        self.file, self.at = file, at
         self._blob_at = at + _SECTION.size + slots * 8 - 1
         self.names = names
         self.bytes = length
@@ -77,7 +78,7 @@ class PackedNodes:
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Walk all (name, node) in the order of the blob."""
-        at, file = self._blob_at + 1, self._file
+        at, file = self._blob_at + 1, self.file
         for _ in range(self.names):
             end = at + 1 + file[at]
             (length,) = _LENGTH.unpack_from(file, end)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import struct
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -111,9 +113,40 @@ for hop in range(HOPS):
 NAMES[f"hop{HOPS}.default.svc.cluster.local"] = (0, addresses("10.0.0.7"))
 
 
+BUILD = ["python"]
+"""Which data plane the tests of this room run on; set by their conftest."""
+
+
+class Compiled(Responder):
+    """A responder behind a compiled worker's eyes: what that answers by itself never gets here."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        native = importlib.import_module("agent.server.native")
+        self.plane, self.tally = native.Plane(self.table), native.Tally()
+        self.on_change = lambda: self.plane.show(native.terms_of(self), self.table)
+        self.on_change()
+
+    def respond(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
+        if not tcp and self.plane.allows(ipaddress.ip_address(client_ip).packed):
+            reply = self.plane.answer(packet)
+            self.tally.add(self.plane.counts(), self.counters)
+            if reply is not False:
+                return reply
+        return super().respond(packet, client_ip, tcp=tcp)
+
+
+def empty_table(zones: tuple[ZoneMeta, ...] = ZONES) -> AnswerTable:
+    """A table of the data plane under test."""
+    if BUILD[0] == "python":
+        return AnswerTable(zones)
+    made: AnswerTable = importlib.import_module("agent.wire._fast").AnswerTable(zones)
+    return made
+
+
 def table(names: dict[str, tuple[int, tuple[RRset, ...]]] = NAMES) -> AnswerTable:
     """The whole table, in the overlay."""
-    made = AnswerTable(ZONES)
+    made = empty_table()
     for name, (flags, rrsets) in names.items():
         key = to_wire(name)
         zone = made.zone_of(key)
@@ -127,7 +160,8 @@ def table(names: dict[str, tuple[int, tuple[RRset, ...]]] = NAMES) -> AnswerTabl
 
 
 def responder(posture: Posture = FRESH_NOW, now_s: float = 1_000_000.0, **options: object) -> Responder:
-    made = Responder(table(), ResponderOptions(**options), counters=Counters(), clock=lambda: now_s)  # type: ignore[arg-type]
+    kind = Responder if BUILD[0] == "python" else Compiled
+    made = kind(table(), ResponderOptions(**options), counters=Counters(), clock=lambda: now_s)  # type: ignore[arg-type]
     made.posture = posture
     return made
 

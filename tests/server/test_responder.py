@@ -15,6 +15,7 @@ from agent.server.responder import Responder
 from agent.wire import hit, message, node
 from agent.wire.posture import START
 from tests.server.tables import (
+    BUILD,
     CLIENT,
     FRESH_NOW,
     NOT_READY_NOW,
@@ -71,6 +72,8 @@ def test_answers_count_under_the_posture_they_were_given_in():
 
 
 def test_a_posture_that_clients_cannot_tell_from_the_one_before_forgets_nothing():
+    if BUILD[0] == "compiled":
+        pytest.skip("the compiled data plane remembers nothing")
     served = responder()
     ask(served, WEB)
     kept = dict(served._hit._kept)
@@ -174,18 +177,22 @@ def test_who_is_allowed(client: str, allowed: bool):
 
 
 def test_verdicts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):
+    if BUILD[0] == "compiled":
+        pytest.skip("the compiled data plane compares with every network and remembers nothing")
     monkeypatch.setattr(access, "MAX_REMEMBERED", 8)
     served = responder(allow=(ipaddress.ip_network("10.0.0.0/8"),))
     for number in range(50):
         assert served.respond(query(WEB), f"10.0.0.{number}", tcp=False) is not None
-        assert served._access is not None
-        assert len(served._access._verdicts) <= 8
+        assert served.access is not None
+        assert len(served.access._verdicts) <= 8
     for _ in range(2):
         served.settle()
         assert served.counters.evicted == {"replies": 0, "opts": 0, "soas": 0, "verdicts": 48}
 
 
 def test_what_the_hit_path_forgot_for_want_of_room_is_counted(monkeypatch: pytest.MonkeyPatch):
+    if BUILD[0] == "compiled":
+        pytest.skip("the compiled data plane remembers nothing")
     monkeypatch.setattr(hit, "MAX_KEPT", 10)
     monkeypatch.setattr(hit, "MAX_OPTS", 10)
     monkeypatch.setattr(hit, "MAX_SOAS", 10)

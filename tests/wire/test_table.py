@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 
 import pytest
@@ -149,9 +150,11 @@ KEYS = st.sampled_from([b"\x01%c\x00" % letter for letter in b"abcdef"])
 class Layers(RuleBasedStateMachine):
     """A table under random changes and generations, against a dict."""
 
+    kind = AnswerTable
+
     def __init__(self) -> None:
         super().__init__()
-        self.table = AnswerTable(ZONES)
+        self.table = self.kind(ZONES)
         self.model: dict[bytes, bytes] = {}
         self.frozen: dict[bytes, bytes] | None = None
         self.seen: set[int] = set()
@@ -198,7 +201,7 @@ class Layers(RuleBasedStateMachine):
     @rule(made=contents)
     def take_over(self, made: dict[bytes, bytes]) -> None:
         before = self.table.version
-        other = AnswerTable(ZONES)
+        other = self.kind(ZONES)
         for key in (*made, b"\x01a\x00"):
             other.put(key, made.get(key, b"x"))
         other.put(b"\x01b\x00", None)
@@ -209,7 +212,7 @@ class Layers(RuleBasedStateMachine):
 
     @rule()
     def take_over_packed(self) -> None:
-        other = AnswerTable(ZONES)
+        other = self.kind(ZONES)
         other.rebase(packed({b"\x01a\x00": b"x", b"\x01b\x00": b"y"}))
         other.put(b"\x01b\x00", None)
         self.table.take_over(other)
@@ -225,3 +228,17 @@ class Layers(RuleBasedStateMachine):
 
 
 TestLayers = Layers.TestCase
+
+if importlib.util.find_spec("agent.wire._fast") is not None:
+    _fast = importlib.import_module("agent.wire._fast")
+
+    class CompiledLayers(Layers):
+        """The same, in C memory."""
+
+        kind = _fast.AnswerTable
+
+        def teardown(self) -> None:
+            del self.table
+            assert _fast.reclaim() == 0, "with no worker about, what is replaced is given back at once"
+
+    TestCompiledLayers = CompiledLayers.TestCase

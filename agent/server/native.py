@@ -1,0 +1,217 @@
+"""DNS over UDP by compiled workers: each is a thread with sockets of its own that answers from the table by itself.
+
+Law: nothing here is on the path of a query that is in the table. What workers hand over is answered by the responder
+from the loop, at most `MAX_BATCH` queries a wake-up, from the socket it came in by; what does not fit into a worker's
+queue was dropped and counted by the worker (`queue_full`). Counts are read from the workers and added up when
+somebody asks for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from agent.server.counters import DROPS, Counters
+from agent.server.options import MAX_NSID_BYTES, Network
+from agent.server.responder import Responder
+from agent.server.sockets import another
+from agent.server.udp import MAX_BATCH, tell_queried_address
+from agent.wire import edns
+from agent.wire._fast import Plane, Worker
+from agent.wire.codes import NOERROR, NSID, NXDOMAIN, A
+from agent.wire.posture import EXPIRED, NOT_READY
+
+MAX_WORKERS = 32
+_FAULTS = ("opcode", "no_question", "many_questions", "bad_question", "opt_version")
+"""Faults that workers find themselves, in their order."""
+_STALE = "stale"
+
+
+class Terms(NamedTuple):
+    """What workers answer under, the responder's options and posture boiled down.
+
+    Attributes:
+        state: of the posture.
+        ttl_cap_s: highest TTL; None leaves them alone.
+        serial, soa_ttl_s: of the own zones' SOA.
+        udp_size_bytes: bound of a reply.
+        signs_cookies: COOKIE options are answered, by the responder.
+        makes_pods: names below pod.ZONE that are not in the table are the responder's.
+        drops_others: clients outside `networks` get nothing; otherwise the responder refuses them.
+        nsid: option ready to be sent, empty: none.
+        errors: extended error option with NOERROR, NXDOMAIN and SERVFAIL; empty: none.
+        fallthrough: zones whose unknown names are the responder's.
+        networks: who may ask; empty: everybody.
+    """
+
+    state: str
+    ttl_cap_s: int | None
+    serial: int
+    soa_ttl_s: int
+    udp_size_bytes: int
+    signs_cookies: bool
+    makes_pods: bool
+    drops_others: bool
+    nsid: bytes
+    errors: tuple[bytes, ...]
+    fallthrough: frozenset[bytes]
+    networks: tuple[Network, ...]
+
+
+def terms_of(responder: Responder) -> Terms:
+    """Boil down what a responder answers under."""
+    options, posture, zones = responder.options, responder.posture, responder.zones
+    failure: tuple[int, str] | None = None
+    if posture.state in {NOT_READY, EXPIRED} and responder.table.zones:
+        refusal = zones.answer(responder.table.zones[0].name, A, 0)
+        failure = refusal.error if refusal is not None else None
+    errors = (zones.error(NOERROR), zones.error(NXDOMAIN), failure)
+    return Terms(
+        state=posture.state,
+        ttl_cap_s=posture.ttl_cap_s,
+        serial=posture.generation,
+        soa_ttl_s=zones.soa_ttl_s,
+        udp_size_bytes=options.udp_size_bytes,
+        signs_cookies=bool(options.cookie_secrets),
+        makes_pods=options.pods == "insecure",
+        drops_others=options.drop_others,
+        nsid=edns.option(NSID, options.nsid[:MAX_NSID_BYTES]) if options.nsid else b"",
+        errors=tuple(edns.extended_error(*error) if error else b"" for error in errors),
+        fallthrough=zones.fallthrough,
+        networks=responder.access.networks if responder.access is not None else (),
+    )
+
+
+class NativeEndpoint:
+    """Serves UDP sockets by compiled workers.
+
+    Args:
+        socks: bound, one for each address; closed by `close`.
+        responder: answers what workers don't; its table is a compiled one, and may be replaced.
+        loop: on which it does so.
+        workers: threads; each gets a socket of its own for every address, by SO_REUSEPORT.
+    """
+
+    def __init__(
+        self, socks: Sequence[socket.socket], responder: Responder, loop: asyncio.AbstractEventLoop, workers: int = 1
+    ) -> None:
+        self._loop = loop
+        self._plane = Plane(responder.table)
+        self._workers: list[Worker] = []
+        self._tallies: list[Tally] = []
+        self._socks = list(socks)
+        self._responder = responder
+        self._follow(responder)
+        for number in range(min(workers, MAX_WORKERS)):
+            self._workers.append(self._worker(socks, is_first=not number))
+            self._tallies.append(Tally())
+
+    @property
+    def responder(self) -> Responder:
+        """Who answers what workers don't; may be replaced at any time."""
+        return self._responder
+
+    @responder.setter
+    def responder(self, responder: Responder) -> None:
+        self._responder.on_change = self._responder.on_settle = None
+        self._responder = responder
+        self._follow(responder)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        for worker in self._workers:
+            self._loop.add_reader(worker.wake_fd, self._wake, worker)
+            worker.start()
+
+    def close(self) -> None:
+        """Answer what has arrived, end the threads and close the sockets."""
+        for worker in self._workers:
+            self._loop.remove_reader(worker.wake_fd)
+            worker.stop()
+            while worker.serve(self._respond, MAX_BATCH, self._responder.counters.send_errors):
+                pass
+        self._settle()
+        self._responder.on_change = self._responder.on_settle = None
+        self._workers.clear()
+        for sock in self._socks:
+            sock.close()
+
+    def _follow(self, responder: Responder) -> None:
+        responder.on_change = self._show
+        responder.on_settle = self._settle
+        self._show()
+
+    def _show(self) -> None:
+        self._plane.show(terms_of(self._responder), self._responder.table)
+
+    def _worker(self, socks: Sequence[socket.socket], *, is_first: bool) -> Worker:
+        worker = Worker(self._plane)
+        for sock in socks:
+            own = sock if is_first else another(sock)
+            if own is not sock:
+                self._socks.append(own)
+            own.setblocking(False)
+            is_wildcard = ipaddress.ip_address(own.getsockname()[0]).is_unspecified
+            if is_wildcard:
+                tell_queried_address(own)
+            worker.add(own.fileno(), is_wildcard)
+        return worker
+
+    def _wake(self, worker: Worker) -> None:
+        """Answer what a worker has handed over; the rest in the loop's next turn."""
+        done = worker.serve(self._respond, MAX_BATCH, self._responder.counters.send_errors)
+        if done < MAX_BATCH:
+            worker.rest()
+
+    def _respond(self, packet: bytes, client_ip: str) -> bytes | None:
+        return self._responder.respond(packet, client_ip, tcp=False)
+
+    def _settle(self) -> None:
+        """Add what workers have counted since the last time to the counters."""
+        for worker, tally in zip(self._workers, self._tallies, strict=False):
+            tally.add(worker.counts(), self._responder.counters)
+
+
+class Tally:
+    """What of one worker's counts has been brought to the counters."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Any] = {}
+
+    def add(self, now: dict[str, Any], counters: Counters) -> None:
+        """Bring what was counted since the last time.
+
+        Args:
+            now: what `Worker.counts` says.
+            counters: where to.
+        """
+        new = {word: _difference(value, self._seen.get(word)) for word, value in now.items()}
+        self._seen = now
+        for rcode in counters.responses:
+            counters.responses[rcode] += new["responses"][rcode]
+        counters.answers["fresh"] += new["fresh"]
+        counters.answers[_STALE] += new["stale"]
+        for word, count in zip(DROPS, new["dropped"], strict=True):
+            counters.dropped[word] += count
+        for word, count in zip(_FAULTS, new["faults"], strict=True):
+            counters.faults[word] += count
+        counters.truncated += new["truncated"]
+        counters.handed_over += new["handed_over"]
+        for bucket, count in enumerate(new["latency"]):
+            counters.latency.buckets[bucket] += count
+        counters.latency.sum_s += new["latency_ns"] / 1e9
+        for word, counts in (("send_errors", counters.send_errors), ("receive_errors", counters.receive_errors)):
+            for errno, count in enumerate(new[word]):
+                if count:
+                    counts[errno] = counts.get(errno, 0) + count
+
+
+def _difference(now: Any, before: Any) -> Any:
+    if before is None:
+        return now
+    if isinstance(now, list):
+        return [a - b for a, b in zip(now, before, strict=True)]
+    return now - before

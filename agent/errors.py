@@ -36,6 +36,10 @@ class SnapshotError(NodensError):
     """A snapshot or journal file can't be trusted or written."""
 
 
+class ControlError(NodensError):
+    """An order that a person gave can't be believed, understood or written down; the last good one stays."""
+
+
 class WireError(NodensError):
     """A packet or name can't be read; `rcode` is what the sender is told (RFC 1035 section 4.1.1)."""
 

@@ -156,6 +156,8 @@ class Publisher:
             self.start_over()
             for each in KINDS:
                 self._enqueue(ready[each], len(ready[each].objects))
+            # A source that came back before it was given up as lost does not say that it is connected once more.
+            self._follow_when_idle = self._follow_when_idle or self.freshness.connected
             return True
         if self._is_refused(kind, position):
             return False

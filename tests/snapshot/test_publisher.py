@@ -130,6 +130,7 @@ async def test_objects_of_two_clusters_are_never_mixed():
     bench.publisher.identify("uid:one")
     bench.full(Namespace("shop"), web())
     await bench.publisher.idle()
+    bench.publisher.lost("connection refused")
     bench.publisher.identify("uid:two")
     assert bench.publisher.positions == {}
     assert bench.publisher.replace(NAMESPACE, [stored(Namespace("other"))], "1")
@@ -150,6 +151,20 @@ async def test_objects_of_two_clusters_are_never_mixed():
     assert "other.svc.cluster.local." in bench.zone
     assert bench.publisher.epoch == 1
     assert ("cluster_changed", {"before": "uid:one", "now": "uid:two"}) in bench.log
+
+
+async def test_another_cluster_is_served_when_complete_if_its_source_was_never_said_to_be_lost():
+    bench = Bench()
+    bench.publisher.identify("uid:one")
+    bench.full(Namespace("shop"), web())
+    await bench.publisher.idle()
+    bench.publisher.identify("uid:two")
+    for kind, objects in ((NAMESPACE, [stored(Namespace("other"))]), (SERVICE, []), ("EndpointSlice", [])):
+        assert WEB in bench.served
+        assert bench.publisher.replace(kind, objects, "1")
+    await bench.publisher.idle()
+    assert WEB not in bench.served
+    assert "other.svc.cluster.local." in bench.served
 
 
 async def test_a_lost_source_takes_nothing_away_and_is_said_once():

@@ -13,8 +13,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
-SOURCES = ["agent/wire/native/answer.c", "agent/wire/native/table.c", "agent/wire/native/worker.c"]
-HEADERS = [f"agent/wire/native/{name}.h" for name in ("answer", "hash", "table", "worker")]
+SOURCES = [f"agent/wire/native/{name}.c" for name in ("alias", "answer", "table", "timed", "worker")]
+HEADERS = [f"agent/wire/native/{name}.h" for name in ("answer", "hash", "page", "table", "worker")]
 
 
 def is_set(name: str) -> bool:

@@ -104,7 +104,7 @@ class App:
         self.freshness = Freshness(config.stale_after_s, config.max_stale_s)
         profile = settings.profile_of(config)
         self.table = wire.new_table(zones_of(profile))
-        self.responder = Responder(self.table, settings.responder_options(config, self.name))
+        self.responder = Responder(self.table, settings.responder_options(config, self.name), cache=wire.new_cache())
         self.publisher = Publisher(
             profile, self.freshness, self.table, self._transition, needs_namespace=bool(config.namespace_labels.strip())
         )
@@ -346,7 +346,7 @@ class App:
             tcp, pace = settings.tcp_options(config), settings.pace_of(config)
 
             def commit() -> None:
-                responder = Responder(self.table, options, counters=self.responder.counters)
+                responder = Responder(self.table, options, counters=self.responder.counters, cache=self.responder.cache)
                 responder.posture = self.responder.posture
                 old, self.responder = self.responder, responder
                 for udp in self.doors.udp:

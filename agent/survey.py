@@ -125,6 +125,10 @@ class Survey:
                 **{f"receive_{errno.errorcode.get(code, code)}": n for code, n in counters.receive_errors.items()},
             },
             "tcp": {"accepted": counters.tcp_accepted, **counters.tcp_closed},
+            "cache": {
+                **{f"answered_{freshness}": n for freshness, n in counters.cached.items()},
+                **{f"renewals_{what}": n for what, n in counters.refreshes.items()},
+            },
             "memo": {f"evicted_{what}": n for what, n in counters.evicted.items()},
             "state": {
                 "changes": publisher.changes_applied,

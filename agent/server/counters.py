@@ -10,8 +10,9 @@ from bisect import bisect_left
 
 from agent.wire.codes import RCODES
 
-DROPS = ("short", "response", "source_port", "not_allowed", "queue_full")
-"""Why a packet gets no reply; queue_full: too many wait for Python behind a compiled worker."""
+DROPS = ("short", "response", "source_port", "not_allowed", "queue_full", "receive_buffer")
+"""Why a packet gets no reply; queue_full: too many wait for Python behind a compiled worker; receive_buffer: the kernel
+had no room left for it in the socket's buffer."""
 FAULTS = (
     "opcode",
     "no_question",
@@ -39,8 +40,10 @@ LATENCY_BOUNDS_S = (
 class Latency:
     """Histogram of the time from reading a query to having handed its reply to the kernel.
 
-    UDP queries are read in batches and each counts with its batch's mean; waiting in the socket's buffer before that
-    is not seen.
+    The asyncio endpoint answers one query after the other, and each counts with the mean of its batch. A compiled
+    worker sends a batch's replies together, and each counts with the time of the whole batch: none took longer. What a
+    worker has left to Python counts from being read to being answered, the wait between them included. Waiting in the
+    socket's buffer before that is not seen.
 
     Attributes:
         buckets: observations by upper bound (`LATENCY_BOUNDS_S`, the last one is everything above); not cumulative.
@@ -69,9 +72,11 @@ class Counters:
         dropped: packets without a reply by reason (`DROPS`).
         faults: queries that could not be read by reason (`FAULTS`).
         truncated: replies with TC.
+        cached: answers from what upstreams have said: `fresh`, `stale` (past their TTL).
+        refreshes: names that were answered so and are to be renewed: `reported`; `lost`: not told, too much waited.
         handed_over: queries that compiled workers left to Python.
         evicted: entries forgotten because a table of fixed size was full: `replies`, `opts` and `soas` of the hit
-            path, `verdicts` of the allow list.
+            path, `verdicts` of the allow list, `cache` of what upstreams have said.
         refused_clients: queries answered REFUSED because of the source address.
         damaged_nodes: answers that could not be made from what the table holds, SERVFAIL instead.
         send_errors: UDP replies the kernel did not take, by errno.
@@ -84,6 +89,7 @@ class Counters:
 
     __slots__ = (
         "answers",
+        "cached",
         "damaged_nodes",
         "dropped",
         "evicted",
@@ -91,6 +97,7 @@ class Counters:
         "handed_over",
         "latency",
         "receive_errors",
+        "refreshes",
         "refused_clients",
         "responses",
         "send_errors",
@@ -105,11 +112,13 @@ class Counters:
         self.tcp_queries = 0
         self.responses = dict.fromkeys(RCODES, 0)
         self.answers = {"fresh": 0, "stale": 0, "override": 0}
+        self.cached = {"fresh": 0, "stale": 0}
+        self.refreshes = {"reported": 0, "lost": 0}
         self.dropped = dict.fromkeys(DROPS, 0)
         self.faults = dict.fromkeys(FAULTS, 0)
         self.truncated = 0
         self.handed_over = 0
-        self.evicted = {"replies": 0, "opts": 0, "soas": 0, "verdicts": 0}
+        self.evicted = {"replies": 0, "opts": 0, "soas": 0, "verdicts": 0, "cache": 0}
         self.refused_clients = 0
         self.damaged_nodes = 0
         self.send_errors: dict[int, int] = {}

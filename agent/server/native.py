@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from agent.errors import NodensError
 from agent.server.counters import DROPS, Counters
 from agent.server.options import MAX_NSID_BYTES, Network
-from agent.server.responder import Responder
+from agent.server.responder import Responder, past_ttl
 from agent.server.sockets import another
 from agent.server.udp import MAX_BATCH, tell_queried_address
+from agent.server.zones import TOO_MANY_ALIASES
 from agent.wire import edns
-from agent.wire._fast import Plane, Worker
+from agent.wire._fast import MAX_SOCKETS, Plane, TimedTable, Worker, reclaim
 from agent.wire.codes import NOERROR, NSID, NXDOMAIN, A
 from agent.wire.posture import EXPIRED, NOT_READY
 
@@ -42,9 +44,12 @@ class Terms(NamedTuple):
         makes_pods: names below pod.ZONE that are not in the table are the responder's.
         drops_others: clients outside `networks` get nothing; otherwise the responder refuses them.
         nsid: option ready to be sent, empty: none.
-        errors: extended error option with NOERROR, NXDOMAIN and SERVFAIL; empty: none.
+        errors: extended error option with NOERROR, NXDOMAIN and SERVFAIL, with too many aliases, with a cached NOERROR
+            and NXDOMAIN past their TTL; empty: none.
         fallthrough: zones whose unknown names are the responder's.
         networks: who may ask; empty: everybody.
+        pinned: name → (EDNS option ready to be sent, node): answered ahead of everything else, in every state; a type
+            that is not at the node is the responder's, and an empty node leaves it the whole name.
     """
 
     state: str
@@ -59,6 +64,7 @@ class Terms(NamedTuple):
     errors: tuple[bytes, ...]
     fallthrough: frozenset[bytes]
     networks: tuple[Network, ...]
+    pinned: Mapping[bytes, tuple[bytes, bytes]] = {}
 
 
 def terms_of(responder: Responder) -> Terms:
@@ -68,7 +74,8 @@ def terms_of(responder: Responder) -> Terms:
     if posture.state in {NOT_READY, EXPIRED} and responder.table.zones:
         refusal = zones.answer(responder.table.zones[0].name, A, 0)
         failure = refusal.error if refusal is not None else None
-    errors = (zones.error(NOERROR), zones.error(NXDOMAIN), failure)
+    own = (zones.error(NOERROR), zones.error(NXDOMAIN), failure)
+    errors = (*own, TOO_MANY_ALIASES, past_ttl(NOERROR), past_ttl(NXDOMAIN))
     return Terms(
         state=posture.state,
         ttl_cap_s=posture.ttl_cap_s,
@@ -93,11 +100,19 @@ class NativeEndpoint:
         responder: answers what workers don't; its table is a compiled one, and may be replaced.
         loop: on which it does so.
         workers: threads; each gets a socket of its own for every address, by SO_REUSEPORT.
+
+    Raises:
+        NodensError: more sockets than a worker serves.
     """
 
     def __init__(
         self, socks: Sequence[socket.socket], responder: Responder, loop: asyncio.AbstractEventLoop, workers: int = 1
     ) -> None:
+        if len(socks) > MAX_SOCKETS:
+            raise NodensError(
+                f"{len(socks)} listen addresses are more than the {MAX_SOCKETS} that compiled workers serve",
+                hint="listen on fewer addresses or on a wildcard, or set NODENS_NO_EXT=1",
+            )
         self._loop = loop
         self._plane = Plane(responder.table)
         self._workers: list[Worker] = []
@@ -131,7 +146,7 @@ class NativeEndpoint:
         for worker in self._workers:
             self._loop.remove_reader(worker.wake_fd)
             worker.stop()
-            while worker.serve(self._respond, MAX_BATCH, self._responder.counters.send_errors):
+            while self._serve(worker):
                 pass
         self._settle()
         self._responder.on_change = self._responder.on_settle = None
@@ -145,7 +160,9 @@ class NativeEndpoint:
         self._show()
 
     def _show(self) -> None:
-        self._plane.show(terms_of(self._responder), self._responder.table)
+        cache = self._responder.cache
+        timed = cache if isinstance(cache, TimedTable) else None
+        self._plane.show(terms_of(self._responder), self._responder.table, timed)
 
     def _worker(self, socks: Sequence[socket.socket], *, is_first: bool) -> Worker:
         worker = Worker(self._plane)
@@ -157,20 +174,30 @@ class NativeEndpoint:
             is_wildcard = ipaddress.ip_address(own.getsockname()[0]).is_unspecified
             if is_wildcard:
                 tell_queried_address(own)
-            worker.add(own.fileno(), is_wildcard)
+            worker.add(own.fileno(), is_wildcard, not is_first and own is sock)
         return worker
 
     def _wake(self, worker: Worker) -> None:
         """Answer what a worker has handed over; the rest in the loop's next turn."""
-        done = worker.serve(self._respond, MAX_BATCH, self._responder.counters.send_errors)
-        if done < MAX_BATCH:
+        if self._serve(worker) < MAX_BATCH:
             worker.rest()
+
+    def _serve(self, worker: Worker) -> int:
+        counters = self._responder.counters
+        return worker.serve(
+            self._respond,
+            MAX_BATCH,
+            counters.send_errors,
+            counters.latency.observe,
+            self._responder.cache.report or _ignore,
+        )
 
     def _respond(self, packet: bytes, client_ip: str) -> bytes | None:
         return self._responder.respond(packet, client_ip, tcp=False)
 
     def _settle(self) -> None:
-        """Add what workers have counted since the last time to the counters."""
+        """Add what workers have counted since the last time to the counters, and give back what they see no more."""
+        reclaim()
         for worker, tally in zip(self._workers, self._tallies, strict=False):
             tally.add(worker.counts(), self._responder.counters)
 
@@ -194,6 +221,11 @@ class Tally:
             counters.responses[rcode] += new["responses"][rcode]
         counters.answers["fresh"] += new["fresh"]
         counters.answers[_STALE] += new["stale"]
+        counters.answers["override"] += new["pinned"]
+        counters.cached["fresh"] += new["timed_fresh"]
+        counters.cached[_STALE] += new["timed_stale"]
+        counters.refreshes["reported"] += new["reported"]
+        counters.refreshes["lost"] += new["reports_lost"]
         for word, count in zip(DROPS, new["dropped"], strict=True):
             counters.dropped[word] += count
         for word, count in zip(_FAULTS, new["faults"], strict=True):
@@ -207,6 +239,10 @@ class Tally:
             for errno, count in enumerate(new[word]):
                 if count:
                     counts[errno] = counts.get(errno, 0) + count
+
+
+def _ignore(_key: bytes) -> None:
+    """Take what nobody wants to renew."""
 
 
 def _difference(now: Any, before: Any) -> Any:

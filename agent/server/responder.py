@@ -3,7 +3,7 @@
 Law: nothing blocks, logs or raises here, and no reply is longer than its client takes. A query is rejected in the
 order of the RFCs, cheapest reason first; what the hit path (`wire.hit`) is sure of never gets that far.
 
-Precedence (dns.md): own zones, special names, not ours.
+Precedence (dns.md): own zones, what upstreams have said, special names, not ours.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from agent.server.counters import Counters
 from agent.server.options import ResponderOptions
 from agent.server.sender import Sender, Sent
 from agent.server.zones import OwnZones
+from agent.wire import timed
 from agent.wire.codes import (
     AXFR,
     CH,
     EDE_NOT_AUTHORITATIVE,
     EDE_NOT_SUPPORTED,
     EDE_PROHIBITED,
+    EDE_STALE,
+    EDE_STALE_NXDOMAIN,
     IN,
     IXFR,
     NOERROR,
     NOTIMP,
+    NXDOMAIN,
     REFUSED,
     SERVFAIL,
 )
@@ -37,6 +41,7 @@ from agent.wire.message import NO_QUESTION, Query, drop_reason, read_query
 from agent.wire.posture import EXPIRED, NOT_READY, STALE, START, Posture
 from agent.wire.reply import Answer, header_only
 from agent.wire.table import AnswerTable
+from agent.wire.timed import TimedTable
 
 _DAMAGE = (WireError, IndexError, struct.error)
 """What reading a node that is none can raise."""
@@ -52,6 +57,10 @@ class Responder:
         options: how to answer; for other options make another responder with the same counters.
         counters: where to count.
         clock: Unix time in seconds, for DNS cookies alone.
+        cache: what upstreams have said of names that are not ours; None: nothing ever is. Whoever fills it renews it
+            too: `cache.report`. What is in it is answered ahead of special names, so only what the precedence sends
+            upstream belongs there.
+        ticks_ms: monotonic milliseconds, for `cache` alone.
 
     Attributes:
         options: as given.
@@ -68,10 +77,14 @@ class Responder:
         *,
         counters: Counters | None = None,
         clock: Callable[[], float] = time.time,
+        cache: TimedTable | None = None,
+        ticks_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
     ) -> None:
         self.counters = counters if counters is not None else Counters()
         self.options = options
         self.access = Access(options.allow) if options.allow else None
+        self.cache = cache if cache is not None else TimedTable(max_entries=0)
+        self._ticks_ms = ticks_ms
         self._sender = Sender(options, self.counters, clock)
         self._posture = START
         self.on_change: Callable[[], None] | None = None
@@ -116,6 +129,8 @@ class Responder:
         if self.access is not None:
             counters.evicted["verdicts"] += self.access.evicted
             self.access.evicted = 0
+        self.counters.evicted["cache"] += self.cache.evicted
+        self.cache.evicted = 0
         if self.on_settle is not None:
             self.on_settle()
 
@@ -214,10 +229,29 @@ class Responder:
             return Answer(REFUSED)
         if query.qtype in {AXFR, IXFR}:
             return Answer(REFUSED, error=(EDE_NOT_SUPPORTED, "no zone transfers"))
+        if self.cache.held and (kept := self._kept(query)) is not None:
+            return kept
         zone = special.zone_of(query.key, self.options.special_names)
         if zone is not None:
             return special.answer(query.key, query.qtype, zone)
         return Answer(REFUSED, error=(EDE_NOT_AUTHORITATIVE, "not an own zone, and nowhere to forward to"))
+
+    def _kept(self, query: Query) -> Answer | None:
+        """Answer with what an upstream has said, if that is not too old."""
+        second, do = query.packet[3], query.opt is not None and query.opt.do
+        key = timed.key_of(query.key, query.qtype, do=do, cd=bool(second & timed.CD))
+        value = self.cache.find(key)
+        kept = timed.read(value, self._ticks_ms()) if value is not None else None
+        if kept is None:
+            return None
+        if kept.is_due and self.cache.report is not None:
+            self.counters.refreshes["reported"] += 1
+            self.cache.report(key)
+        self.counters.cached["stale" if kept.is_stale else "fresh"] += 1
+        flags = kept.flags if do or second & timed.AD else kept.flags & ~timed.AD
+        error = past_ttl(kept.rcode) if kept.is_stale else None
+        answer, authority, additional = ((group,) for group in kept.sections)
+        return Answer(kept.rcode, False, answer, authority, additional, error, flags=flags)
 
     def _turn_away(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
         """Answer a client that is not on the allow list, or don't."""
@@ -244,6 +278,11 @@ class Responder:
         is_plain = tail.startswith(_OPT_AT_ROOT) and query.packet[6:12] == _ONE_ADDITIONAL
         if opt is not None and is_plain and answer.rcode == NOERROR:
             self._hit.learn(tail, sent.limit_bytes, sent.opt)
+
+
+def past_ttl(rcode: int) -> tuple[int, str]:
+    """Give the extended error that marks what is past its TTL."""
+    return EDE_STALE_NXDOMAIN if rcode == NXDOMAIN else EDE_STALE, timed.STALE_TEXT
 
 
 def _seen_by_clients(posture: Posture) -> tuple[object, ...]:

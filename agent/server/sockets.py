@@ -9,21 +9,25 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Iterable, MutableMapping
 from typing import NamedTuple
 
 from agent.errors import NodensError
 
 RECEIVE_BUFFER_BYTES = 1 << 20
-"""Asked of the kernel for a UDP socket, which gives at most net.core.rmem_max: room for what arrives while the loop
-is busy elsewhere."""
+"""Asked of the kernel for a UDP socket: room for some 2,700 usual queries, what arrives while the loop (or a worker's
+core) is busy elsewhere. With CAP_NET_ADMIN it is had; without, at most net.core.rmem_max is, often a fifth of it."""
 PORT_TRIES = 16
 """Attempts to find one port that is free for UDP and TCP, where the kernel is to choose."""
 MAX_INHERITED = 256
 _FIRST_INHERITED = 3
 _LISTEN_WORDS = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
-# Linux, absent from the socket module: linux/in.h, linux/in6.h.
+# Linux, absent from the socket module: asm-generic/socket.h, linux/in.h, linux/in6.h.
+_SO_RCVBUFFORCE = 33
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=9I")
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
 _HINTS = {
@@ -156,7 +160,7 @@ def _bind(address: Address, kind: socket.SocketKind, *, freebind: bool) -> socke
             level, option = (socket.IPPROTO_IPV6, _IPV6_FREEBIND) if is_6 else (socket.IPPROTO_IP, _IP_FREEBIND)
             sock.setsockopt(level, option, 1)
         if kind == socket.SOCK_DGRAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            _widen(sock)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(target)
@@ -166,6 +170,22 @@ def _bind(address: Address, kind: socket.SocketKind, *, freebind: bool) -> socke
     return sock
 
 
+def _widen(sock: socket.socket) -> None:
+    """Ask for the receive buffer, beyond net.core.rmem_max where that is allowed (socket(7))."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+
+
+def lost(sock: socket.socket) -> int:
+    """Give how many datagrams the kernel had no room for since the socket was opened, modulo 2**32; 0: it won't say."""
+    try:
+        return int(_MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[8])
+    except (OSError, struct.error):
+        return 0
+
+
 def another(sock: socket.socket) -> socket.socket:
     """Bind a second UDP socket to the address of one, so that the kernel spreads queries over both (SO_REUSEPORT).
 
@@ -173,7 +193,7 @@ def another(sock: socket.socket) -> socket.socket:
         The new one; the same one if that can't be had (it was inherited without the option).
     """
     try:
-        return _bind(_name(sock), socket.SOCK_DGRAM, freebind=True)
+        return _bind(_scoped(sock), socket.SOCK_DGRAM, freebind=True)
     except NodensError:
         return sock
 
@@ -189,6 +209,11 @@ def _failure(protocol: str, address: Address, error: OSError) -> NodensError:
 def _name(sock: socket.socket) -> Address:
     host, port = sock.getsockname()[:2]
     return host, port
+
+
+def _scoped(sock: socket.socket) -> Address:
+    """Name a socket's address with its interface: a link-local one means nothing without."""
+    return socket.getnameinfo(sock.getsockname(), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0], _name(sock)[1]
 
 
 def _take(left: list[Inherited], address: Address, kind: socket.SocketKind) -> socket.socket | None:

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from agent.server.responder import Responder
+from agent.server.sockets import lost
 
 MAX_BATCH = 64
 """Queries answered before the loop gets its turn."""
@@ -47,6 +48,7 @@ class UdpEndpoint:
         self.responder = responder
         self.sock = sock
         self._loop = loop
+        self._lost = 0
         sock.setblocking(False)
         is_wildcard = ipaddress.ip_address(sock.getsockname()[0]).is_unspecified
         if is_wildcard:
@@ -68,6 +70,9 @@ class UdpEndpoint:
         count = self._drain()
         if count:
             self.responder.counters.latency.observe(perf_counter() - began_s, count)
+        if count == MAX_BATCH:  # There is a backlog before anything is lost.
+            before, self._lost = self._lost, lost(self.sock)
+            self.responder.counters.dropped["receive_buffer"] += self._lost - before & 0xFFFFFFFF
 
     def _drain_address(self) -> int:
         """Serve a socket bound to one address; gives the number of packets read."""

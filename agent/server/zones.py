@@ -45,6 +45,7 @@ from agent.wire.sections import (
 from agent.wire.table import AnswerTable, ZoneMeta
 
 MAX_ALIAS_HOPS = 8
+TOO_MANY_ALIASES = (EDE_OTHER, f"more than {MAX_ALIAS_HOPS} aliases")
 MAX_ANY_BYTES = 256
 """An ANY query gets no RRset over this."""
 
@@ -115,7 +116,7 @@ class OwnZones:
             return Answer(SERVFAIL, error=(EDE_NO_REACHABLE_AUTHORITY, self.age_text()))
         found = self._follow(key, qtype, zone)
         if found is None:
-            return Answer(SERVFAIL, error=(EDE_OTHER, f"more than {MAX_ALIAS_HOPS} aliases"))
+            return Answer(SERVFAIL, error=TOO_MANY_ALIASES)
         if found.node is None and found.zone is not None and found.zone.name in self.fallthrough:
             if not found.aliases:
                 return None

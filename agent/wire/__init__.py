@@ -10,6 +10,7 @@ import os
 
 from agent.errors import NodensError
 from agent.wire.table import AnswerTable, ZoneMeta
+from agent.wire.timed import TimedTable
 
 
 def _is_set(name: str) -> bool:
@@ -17,21 +18,28 @@ def _is_set(name: str) -> bool:
 
 
 _Table: type[AnswerTable] = AnswerTable
+_Timed: type[TimedTable] = TimedTable
 IMPLEMENTATION = "python"
 """Which data plane answers: told by `nodens_build_info`, /status and the log."""
 if not _is_set("NODENS_NO_EXT"):
     try:
-        from agent.wire._fast import AnswerTable as _Compiled
+        from agent.wire._fast import AnswerTable as _CompiledTable
+        from agent.wire._fast import TimedTable as _CompiledTimed
     except ImportError:
         pass
     else:
-        _Table = _Compiled
+        _Table, _Timed = _CompiledTable, _CompiledTimed
         IMPLEMENTATION = "compiled"
 
 
 def new_table(zones: tuple[ZoneMeta, ...]) -> AnswerTable:
     """Make an empty table of the data plane in use."""
     return _Table(zones)
+
+
+def new_cache() -> TimedTable:
+    """Make an empty table of answers with an age, of the data plane in use."""
+    return _Timed()
 
 
 def check() -> None:

@@ -15,12 +15,15 @@ import struct
 
 from agent.errors import SnapshotError
 from agent.wire.table import AnswerTable as PythonTable
+from agent.wire.timed import TimedTable as PythonTimed
 
 cdef extern from "native/hash.h":
     uint64_t nds_hash(const uint8_t *at, size_t size, uint64_t seed)
 
 cdef extern from "native/table.h":
     ctypedef void (*nds_release)(void *) noexcept
+    enum: NDS_MAX_NAME
+    enum: NDS_MAX_KEY
     cdef struct nds_table:
         pass
     cdef struct nds_view:
@@ -74,7 +77,12 @@ cdef extern from "native/answer.h":
         uint64_t responses[24]
         uint64_t fresh
         uint64_t stale
-        uint64_t dropped[5]
+        uint64_t pinned
+        uint64_t timed_fresh
+        uint64_t timed_stale
+        uint64_t reported
+        uint64_t reports_lost
+        uint64_t dropped[6]
         uint64_t faults[5]
         uint64_t truncated
         uint64_t handed_over
@@ -90,6 +98,10 @@ cdef extern from "native/answer.h":
         bint is_6
         uint8_t address[16]
     cdef struct nds_posture:
+        nds_table *table
+        nds_table *timed
+        nds_view *pins
+        nds_release release
         nds_state state
         bint has_cap
         bint signs_cookies
@@ -100,32 +112,42 @@ cdef extern from "native/answer.h":
         uint32_t soa_ttl_s
         uint16_t udp_bytes
         nds_option nsid
-        nds_option error[3]
+        nds_option error[6]
         nds_network *networks
         bint *falls_through
     nds_posture *nds_posture_new(uint32_t zone_count, uint32_t network_count)
-    int nds_answer(const nds_table *table, const nds_view *view, const nds_posture *posture, nds_counts *counts,
-                   uint32_t *turn, const uint8_t *packet, size_t size, uint8_t *reply)
+    cdef struct nds_scene:
+        const nds_posture *posture
+        const nds_view *view
+        nds_counts *counts
+        uint32_t *turn
+        uint64_t now_ms
+        uint16_t report_bytes
+        uint8_t report[258]
+    int nds_answer(nds_scene *scene, const uint8_t *packet, size_t size, uint8_t *reply)
+    void nds_counts_read(const nds_counts *counts, nds_counts *copy)
     bint nds_allows(const nds_posture *posture, const uint8_t *address, size_t bytes)
 
 cdef extern from "native/worker.h":
     cdef struct nds_worker:
         pass
     cdef struct nds_plane:
-        nds_table *table
         nds_posture *posture
+    enum: NDS_REPORT
     cdef struct nds_handed:
+        uint32_t socket
+        uint64_t came_ns
         uint16_t packet_bytes
         uint16_t client_bytes
         uint8_t client[28]
         const uint8_t *packet
+    enum: NDS_MAX_SOCKETS
     enum: NDS_RING_BYTES
-    nds_plane *nds_plane_new(nds_table *table, nds_posture *posture)
+    nds_plane *nds_plane_new(nds_posture *posture)
     void nds_plane_free(nds_plane *plane)
-    void nds_plane_table(nds_plane *plane, nds_table *table)
     void nds_posture_show(nds_plane *plane, nds_posture *posture)
     nds_worker *nds_worker_new(nds_plane *plane)
-    bint nds_worker_socket(nds_worker *worker, int fd, bint is_wildcard)
+    bint nds_worker_socket(nds_worker *worker, int fd, bint is_wildcard, bint is_shared)
     int nds_worker_start(nds_worker *worker)
     void nds_worker_stop(nds_worker *worker) nogil
     void nds_worker_free(nds_worker *worker)
@@ -134,6 +156,7 @@ cdef extern from "native/worker.h":
     bint nds_worker_take(nds_worker *worker, nds_handed *handed)
     void nds_worker_taken(nds_worker *worker)
     void nds_worker_rest(nds_worker *worker)
+    uint64_t nds_now_ns()
     int nds_worker_reply(nds_worker *worker, const nds_handed *handed, const uint8_t *reply, size_t bytes)
 
 cdef extern from "<sys/socket.h>":
@@ -147,6 +170,8 @@ MAX_QUERY_BYTES = NDS_MAX_QUERY_BYTES
 """A longer query is cut, and then can't be read."""
 MAX_QUEUE_BYTES = NDS_RING_BYTES
 """Bound of what waits for Python, for each worker."""
+MAX_SOCKETS = NDS_MAX_SOCKETS
+"""Of one worker: one for each listen address."""
 STATES = ("not_ready", "fresh", "stale", "expired")
 _SECTION = struct.Struct("<QQQQ")
 
@@ -171,8 +196,10 @@ cdef class Memory:
 
     cdef nds_table *table
     cdef uint64_t seed
+    cdef size_t max_key_bytes
 
-    def __cinit__(self, tuple zones not None):
+    def __cinit__(self, tuple zones not None, bint is_timed=False):
+        self.max_key_bytes = NDS_MAX_KEY if is_timed else NDS_MAX_NAME
         self.seed = int.from_bytes(os.urandom(8), "little")
         self.table = nds_table_new(len(zones), self.seed, _release)
         if self.table is NULL:
@@ -188,7 +215,7 @@ cdef class Memory:
 
     def find(self, bytes key not None):
         """Find a node."""
-        if PyBytes_GET_SIZE(key) > 255:
+        if <size_t>PyBytes_GET_SIZE(key) > self.max_key_bytes:
             return None
         cdef nds_node node = nds_find(nds_view_of(self.table), _octets(key), PyBytes_GET_SIZE(key))
         return PyBytes_FromStringAndSize(<const char *>node.at, node.bytes) if node.at is not NULL else None
@@ -199,7 +226,7 @@ cdef class Memory:
         Raises:
             SnapshotError: the name is longer than 255 octets.
         """
-        if PyBytes_GET_SIZE(key) > 255:
+        if <size_t>PyBytes_GET_SIZE(key) > self.max_key_bytes:
             raise SnapshotError("a name is longer than 255 octets")
         cdef const uint8_t *at = NULL
         cdef size_t size = 0
@@ -294,6 +321,44 @@ class AnswerTable(PythonTable):
         self.memory.take_over(other.memory)
 
 
+class TimedTable(PythonTimed):
+    """See `agent.wire.timed.TimedTable`; everything in it is seen by workers from one query to the next.
+
+    Attributes:
+        memory: what they see.
+    """
+
+    __slots__ = ("memory",)
+
+    def __init__(self, *bounds, **named):
+        super().__init__(*bounds, **named)
+        self.memory = Memory((), True)
+
+    def _show(self, key, value):
+        (<Memory>self.memory).put(key, value)
+
+
+cdef nds_view *_pins(dict pinned) except NULL:
+    """Lay out pinned names: option and node behind each other."""
+    cdef nds_view *view = nds_view_new(int.from_bytes(os.urandom(8), "little"), len(pinned), NULL)
+    if view is NULL:
+        raise MemoryError
+    cdef bytes key, option, node, held
+    try:
+        for key, (option, node) in pinned.items():
+            if len(key) > NDS_MAX_NAME or len(option) > NDS_MAX_OPTION_BYTES:
+                raise ValueError("a pinned name or its option is too long")
+            held = struct.pack("<H", len(option)) + option + node
+            if not nds_view_put(view, _octets(key), len(key), _octets(held), len(held), <void *>key, <void *>held):
+                raise MemoryError
+            Py_INCREF(key)
+            Py_INCREF(held)
+    except BaseException:
+        nds_view_free(view, _release)
+        raise
+    return view
+
+
 cdef int _set_option(nds_option *option, bytes value) except -1:
     if len(value) > NDS_MAX_OPTION_BYTES:
         raise ValueError(f"EDNS options of {len(value)} octets are longer than {NDS_MAX_OPTION_BYTES}")
@@ -303,7 +368,7 @@ cdef int _set_option(nds_option *option, bytes value) except -1:
 
 
 cdef class Plane:
-    """What all workers of a process share: a table, and what answers are given under.
+    """What all workers of a process share: tables, and what answers are given under.
 
     Args:
         table: a compiled `AnswerTable`.
@@ -311,6 +376,7 @@ cdef class Plane:
 
     cdef nds_plane *plane
     cdef Memory memory
+    cdef Memory timed
     cdef object zones
     cdef nds_counts tested
     cdef readonly uint32_t turn
@@ -322,26 +388,37 @@ cdef class Plane:
         if posture is NULL:
             raise MemoryError
         posture.udp_bytes = 512
-        self.plane = nds_plane_new(self.memory.table, posture)
+        posture.table = self.memory.table
+        self.plane = nds_plane_new(posture)
         if self.plane is NULL:
+            nds_posture_free(posture)
             raise MemoryError
 
     def __dealloc__(self):
         if self.plane is not NULL:
             nds_plane_free(self.plane)
 
-    def show(self, terms, table):
-        """Answer from a table under terms (`agent.server.native.Terms`), from the next batch on."""
+    def show(self, terms, table, timed=None):
+        """Answer from tables under terms (`agent.server.native.Terms`), from the next batch on.
+
+        Args:
+            terms: what answers are given under.
+            table: a compiled `AnswerTable`.
+            timed: a compiled `TimedTable`, None: what is not ours is left to Python.
+        """
         cdef Memory memory = <Memory?>table.memory
-        if memory is not self.memory:
-            nds_plane_table(self.plane, memory.table)
-            self.memory, self.zones = memory, table.zones
-        networks = list(terms.networks)
-        cdef nds_posture *posture = nds_posture_new(len(self.zones), len(networks))
+        cdef Memory with_age = <Memory?>timed.memory if timed is not None else None
+        zones, networks, pinned = table.zones, list(terms.networks), dict(terms.pinned)
+        cdef nds_posture *posture = nds_posture_new(len(zones), len(networks))
         if posture is NULL:
             raise MemoryError
         cdef bytes packed
         try:
+            posture.table = memory.table
+            posture.timed = with_age.table if with_age is not None else NULL
+            posture.release = _release
+            if pinned:
+                posture.pins = _pins(pinned)
             posture.state = <nds_state><int>STATES.index(terms.state)
             posture.has_cap = terms.ttl_cap_s is not None
             posture.cap_s = terms.ttl_cap_s or 0
@@ -356,7 +433,7 @@ cdef class Plane:
                 if number >= NDS_ERRORS:
                     raise ValueError("too many errors")
                 _set_option(&posture.error[number], option)
-            for number, zone in enumerate(self.zones):
+            for number, zone in enumerate(zones):
                 posture.falls_through[number] = zone.name in terms.fallthrough
             for number, network in enumerate(networks):
                 packed = network.network_address.packed
@@ -367,16 +444,28 @@ cdef class Plane:
             nds_posture_free(posture)
             raise
         nds_posture_show(self.plane, posture)
+        # What was shown before is not found any more, and may go (after a grace period, see table.h).
+        self.memory, self.timed, self.zones = memory, with_age, zones
 
-    def answer(self, bytes packet not None):
+    def answer(self, bytes packet not None, uint64_t now_ms=0, list reports=None):
         """Answer one packet as a worker does, for tests.
+
+        Args:
+            packet: as it came.
+            now_ms: of the timed table.
+            reports: keys to be renewed; added to.
 
         Returns:
             The reply; None: dropped; False: a worker would hand it over.
         """
         cdef uint8_t reply[NDS_MAX_REPLY_BYTES]
-        cdef int size = nds_answer(self.memory.table, nds_view_of(self.memory.table), self.plane.posture,
-                                   &self.tested, &self.turn, _octets(packet), min(len(packet), NDS_MAX_QUERY_BYTES), reply)
+        cdef nds_scene scene
+        scene.posture = self.plane.posture
+        scene.view = nds_view_of(self.plane.posture.table)
+        scene.counts, scene.turn, scene.now_ms, scene.report_bytes = &self.tested, &self.turn, now_ms, 0
+        cdef int size = nds_answer(&scene, _octets(packet), min(len(packet), NDS_MAX_QUERY_BYTES), reply)
+        if scene.report_bytes and reports is not None:
+            reports.append(PyBytes_FromStringAndSize(<const char *>scene.report, scene.report_bytes))
         if size == NDS_HAND_OVER:
             return False
         return PyBytes_FromStringAndSize(<const char *>reply, size) if size != NDS_DROP else None
@@ -415,9 +504,15 @@ cdef class Worker:
             nds_worker_stop(self.worker)
             nds_worker_free(self.worker)
 
-    def add(self, int fd, bint is_wildcard):
-        """Serve a bound, non-blocking UDP socket, which stays open until the worker is stopped; before `start`."""
-        if not nds_worker_socket(self.worker, fd, is_wildcard):
+    def add(self, int fd, bint is_wildcard, bint is_shared=False):
+        """Serve a bound, non-blocking UDP socket, which stays open until the worker is stopped; before `start`.
+
+        Args:
+            fd: the socket.
+            is_wildcard: it tells which address was asked (`tell_queried_address`), and replies are to leave from there.
+            is_shared: another worker serves it too, and counts what its buffer had no room for.
+        """
+        if not nds_worker_socket(self.worker, fd, is_wildcard, is_shared):
             raise ValueError("too many sockets for one worker")
 
     def start(self):
@@ -436,16 +531,18 @@ cdef class Worker:
         """Readable when something was handed over (an eventfd)."""
         return nds_worker_wake_fd(self.worker)
 
-    def serve(self, respond, int limit, dict errors not None):
+    def serve(self, respond, int limit, dict errors not None, observe, report):
         """Answer what was handed over, oldest first, at most `limit` queries.
 
         Args:
             respond: (packet, client address in text) → reply or None.
             limit: queries.
             errors: errno → replies that the kernel did not take; added to.
+            observe: (seconds from being read to being answered, 1).
+            report: called with each key of the timed table that is to be renewed.
 
         Returns:
-            How many were answered or dropped by `respond`.
+            How many queries and keys were taken.
         """
         cdef nds_handed handed
         cdef bytes reply
@@ -455,12 +552,16 @@ cdef class Worker:
             packet = PyBytes_FromStringAndSize(<const char *>handed.packet, handed.packet_bytes)
             nds_worker_taken(self.worker)
             done += 1
+            if handed.socket == NDS_REPORT:
+                report(packet)
+                continue
             reply = respond(packet, _text(&handed))
             if reply is None:
                 continue
             number = nds_worker_reply(self.worker, &handed, _octets(reply), len(reply))
             if number:
                 errors[number] = errors.get(number, 0) + 1
+            observe((nds_now_ns() - handed.came_ns) / 1e9, 1)
         return done
 
     def rest(self):
@@ -472,12 +573,19 @@ cdef class Worker:
         return _numbers(nds_worker_counts(self.worker))
 
 
-cdef dict _numbers(const nds_counts *c):
+cdef dict _numbers(const nds_counts *counts):
     cdef int i
+    cdef nds_counts c
+    nds_counts_read(counts, &c)
     return {
         "responses": [c.responses[i] for i in range(NDS_RCODES)],
         "fresh": c.fresh,
         "stale": c.stale,
+        "pinned": c.pinned,
+        "timed_fresh": c.timed_fresh,
+        "timed_stale": c.timed_stale,
+        "reported": c.reported,
+        "reports_lost": c.reports_lost,
         "dropped": [c.dropped[i] for i in range(NDS_DROPS)],
         "faults": [c.faults[i] for i in range(NDS_FAULTS)],
         "truncated": c.truncated,

@@ -34,6 +34,7 @@ class Answer(NamedTuple):
         authoritative: AA.
         answer, authority, additional: the sections; additional without OPT.
         error: extended DNS error for a client that has EDNS: info code and text.
+        flags: what the second octet of flags has beside the rcode.
         lasting: the same question gets the same octets for as long as table and posture stay what they are.
     """
 
@@ -44,6 +45,7 @@ class Answer(NamedTuple):
     additional: tuple[Group, ...] = ()
     error: tuple[int, str] | None = None
     lasting: bool = True
+    flags: int = 0
 
 
 def assemble(query: Query, answer: Answer, opt: bytes, limit_bytes: int) -> bytes:
@@ -74,7 +76,7 @@ def assemble(query: Query, answer: Answer, opt: bytes, limit_bytes: int) -> byte
     return b"%b%c%c%b%b%b%b" % (
         packet[:2],
         flags,
-        answer.rcode & 0xF,
+        answer.rcode & 0xF | answer.flags,
         _COUNTS.pack(1 if end > 12 else 0, counts[0], counts[1], counts[2] + (1 if opt else 0)),
         packet[12:end],
         b"".join(bodies),

@@ -18,6 +18,7 @@ from agent.wire import node
 from agent.wire.node import CNAME_NODE, EXPLICIT, ROTATE, RRset
 from agent.wire.posture import EXPIRED, FRESH, NOT_READY, STALE, Posture
 from agent.wire.table import AnswerTable, ZoneMeta
+from agent.wire.timed import TimedTable
 
 ZONE = to_wire("cluster.local")
 ZONES = (ZoneMeta(ZONE, 0, False), ZoneMeta(IN_ADDR_ARPA, 1, True), ZoneMeta(IP6_ARPA, 2, True))
@@ -124,12 +125,17 @@ class Compiled(Responder):
         super().__init__(*args, **kwargs)
         native = importlib.import_module("agent.server.native")
         self.plane, self.tally = native.Plane(self.table), native.Tally()
-        self.on_change = lambda: self.plane.show(native.terms_of(self), self.table)
+        timed = self.cache if hasattr(self.cache, "memory") else None
+        self.on_change = lambda: self.plane.show(native.terms_of(self), self.table, timed)
         self.on_change()
 
     def respond(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
         if not tcp and self.plane.allows(ipaddress.ip_address(client_ip).packed):
-            reply = self.plane.answer(packet)
+            due: list[bytes] = []
+            reply = self.plane.answer(packet, self._ticks_ms(), due)
+            for key in due:
+                self.counters.refreshes["reported"] += 1
+                self.cache.report(key)  # type: ignore[misc]
             self.tally.add(self.plane.counts(), self.counters)
             if reply is not False:
                 return reply
@@ -141,6 +147,14 @@ def empty_table(zones: tuple[ZoneMeta, ...] = ZONES) -> AnswerTable:
     if BUILD[0] == "python":
         return AnswerTable(zones)
     made: AnswerTable = importlib.import_module("agent.wire._fast").AnswerTable(zones)
+    return made
+
+
+def empty_cache() -> TimedTable:
+    """A table of answers with an age, of the data plane under test."""
+    if BUILD[0] == "python":
+        return TimedTable()
+    made: TimedTable = importlib.import_module("agent.wire._fast").TimedTable()
     return made
 
 

@@ -6,6 +6,7 @@ They may differ in one thing: how far records in free order are rotated, which e
 from __future__ import annotations
 
 import importlib
+import itertools
 import struct
 
 import dnslib
@@ -17,9 +18,10 @@ from agent.records.names import to_wire
 from agent.server.counters import Counters
 from agent.server.options import ResponderOptions
 from agent.server.responder import Responder
-from agent.wire import node
+from agent.wire import node, timed
 from agent.wire.node import CNAME_NODE, EXPLICIT, ROTATE, RRset
 from agent.wire.posture import EXPIRED, FRESH, NOT_READY, STALE, Posture
+from agent.wire.reply import Group
 from agent.wire.table import AnswerTable, PackedNodes, pack
 from tests.server.tables import CLIENT, ZONES, alias, option, record
 
@@ -31,7 +33,17 @@ NAMES = (
     "pod.cluster.local", "ns.pod.cluster.local", "10-1-2-3.ns.pod.cluster.local", "in-addr.arpa", "1.10.in-addr.arpa",
     "x.ip6.arpa", f"{'l' * 63}.{'m' * 63}.{'n' * 63}.{'o' * 46}.cluster.local",
 )  # fmt: skip
-OTHERS = ("c.ns.svc.cluster.local", "x.a.ns.svc.cluster.local", "gone.in-addr.arpa", "example.com", "localhost", ".")
+EXTERNAL = ("example.com", "www.example.com", "gone.in-addr.arpa", "c.ns.svc.cluster.local")
+NOW_MS = 10_000_000
+OTHERS = (
+    "c.ns.svc.cluster.local",
+    "x.a.ns.svc.cluster.local",
+    "gone.in-addr.arpa",
+    "example.com",
+    "www.example.com",
+    "localhost",
+    ".",
+)
 PLAIN = ("version", "identity", "status", "special_names", "allow", "drop_others", "tcp_idle_timeout_ms")
 TYPES = (1, 2, 5, 6, 12, 16, 28, 33, 41, 64, 251, 252, 255, 1234, 65281)
 
@@ -58,8 +70,10 @@ def rrsets(draw: st.DrawFn) -> RRset:
 
 @st.composite
 def nodes(draw: st.DrawFn, zone: int) -> bytes:
-    if draw(st.integers(0, 9)) == 0:
-        return node.encode(flags=CNAME_NODE, zone=zone, rrsets=(alias(draw(st.sampled_from(NAMES))),))
+    if draw(st.integers(0, 2)) == 0:
+        target = draw(st.sampled_from((*NAMES, *NAMES, *OTHERS)))
+        record = alias(target if draw(st.booleans()) else target.upper())
+        return node.encode(flags=CNAME_NODE, zone=zone, rrsets=(record,))
     held = {each.type: each for each in draw(st.lists(rrsets(), max_size=3))}
     return node.encode(flags=EXPLICIT, zone=zone, rrsets=tuple(held.values()))
 
@@ -136,29 +150,58 @@ def packets(draw: st.DrawFn) -> bytes:
     return bytes(made[: draw(st.integers(0, len(made)))] if draw(st.integers(0, 14)) == 0 else made)
 
 
+@st.composite
+def kept(draw: st.DrawFn) -> dict[bytes, bytes]:
+    """Entries of the timed table, around NOW_MS in their lives."""
+    held = {}
+    for _ in range(draw(st.integers(0, 12))):
+        name = to_wire(draw(st.sampled_from(EXTERNAL)))
+        do, cd = draw(st.booleans()), draw(st.sampled_from([False, False, True]))
+        key = timed.key_of(name, draw(st.sampled_from([1, 1, 28, 65281])), do=do, cd=cd)
+        times = sorted(draw(st.lists(st.integers(-5000, 5000), min_size=4, max_size=4)))
+        sections = []
+        for count in draw(st.tuples(*[st.sampled_from([0, 1, 1, 2, 30])] * 3)):
+            ttls = [draw(st.sampled_from([0, 2, 300, 2**32 - 1])) for _ in range(min(count, 3))]
+            sections.append(
+                Group(count, b"".join(record(1, b"\x0a\0\0\1", ttls[i % 3 % len(ttls)]) for i in range(count)))
+            )
+        life = timed.Life(*(NOW_MS + time for time in times))
+        flags = draw(st.sampled_from([timed.RA, timed.RA | timed.AD, timed.CD]))
+        held[key] = timed.encode(
+            life, draw(st.sampled_from([0, 0, 3, 2])), flags, (sections[0], sections[1], sections[2])
+        )
+    return held
+
+
 def counted(counters: Counters) -> tuple[object, ...]:
     return (
-        counters.responses, counters.answers, counters.dropped, counters.faults, counters.truncated, counters.queries
+        counters.responses, counters.answers, counters.dropped, counters.faults, counters.truncated, counters.queries,
+        counters.cached,
     )  # fmt: skip
 
 
 def compare(python: Responder, plane: object, tally: object, packet: bytes, seen: Counters) -> bool:
     """Ask both; gives whether the worker answered by itself."""
-    mine = plane.answer(packet)
+    due: list[bytes] = []
+    mine = plane.answer(packet, NOW_MS, due)
     tally.add(plane.counts(), seen)
     if mine is False:
         return False
     turns = []
+    reported: list[bytes] = []
+    python.cache.report = reported.append
     # Python takes one number, or two where the hit path gives up only after it has taken one.
     for taken in (1, 2):
         python.counters = python._sender._counters = Counters()
         python._hit.turn = plane.turn - taken
         python._hit.forget()
+        reported.clear()
         turns.append(python.respond(packet, CLIENT, tcp=False))
         python.settle()
         if turns[-1] == mine:
             break
     assert mine in turns
+    assert due == reported
     assert counted(seen) == counted(python.counters)
     if mine is not None and mine[4:6] == b"\x00\x01" and not mine[2] & 2 and mine[12:].isascii():
         assert dnslib.DNSRecord.parse(mine).header.a == struct.unpack(">H", mine[6:8])[0]
@@ -166,14 +209,20 @@ def compare(python: Responder, plane: object, tally: object, packet: bytes, seen
 
 
 @settings(deadline=None, max_examples=60)
-@given(tables(), options, st.lists(postures, min_size=1, max_size=2), st.lists(packets(), min_size=1, max_size=30))
-def test_what_a_worker_answers_is_what_python_answers(pair, options, postures, packets):
-    python = Responder(pair[0], options)
-    behind = Responder(pair[1], options)
+@given(
+    tables(), kept(), options, st.lists(postures, min_size=1, max_size=2), st.lists(packets(), min_size=1, max_size=30)
+)
+def test_what_a_worker_answers_is_what_python_answers(pair, kept, options, postures, packets):
+    caches = timed.TimedTable(), _fast.TimedTable()
+    for cache in caches:
+        for key, value in kept.items():
+            assert cache.put(key, value)
+    python = Responder(pair[0], options, cache=caches[0], ticks_ms=lambda: NOW_MS)
+    behind = Responder(pair[1], options, cache=caches[1])
     plane = native.Plane(pair[1])
     for posture in postures:
         python.posture = behind.posture = posture
-        plane.show(native.terms_of(behind), pair[1])
+        plane.show(native.terms_of(behind), pair[1], caches[1])
         tally = native.Tally()
         tally.add(plane.counts(), Counters())
         for packet in packets:
@@ -209,3 +258,33 @@ def test_rotation_gives_every_record_its_turn():
     packet = struct.pack(">HHHHHH", 1, 0x100, 1, 0, 0, 0) + to_wire("a.cluster.local") + struct.pack(">HH", 1, 1)
     first = [dnslib.DNSRecord.parse(plane.answer(packet)).rr[0].rdata.data[3] for _ in range(9)]
     assert sorted(first) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_aliases_and_what_upstreams_said_are_answered_without_python():
+    """Handing them over would be no difference, as above."""
+    table, cache = _fast.AnswerTable(ZONES), _fast.TimedTable()
+    names = [f"hop{number}.cluster.local" for number in range(11)]
+    for name, target in itertools.pairwise(names):
+        table.put(to_wire(name), node.encode(flags=CNAME_NODE, rrsets=(alias(target),)))
+    table.put(to_wire(names[-1]), node.encode(rrsets=(RRset(1, 0, 1, 0, record(1, b"\x0a\0\0\1"), b""),)))
+    said = Group(1, record(1, b"\x0a\0\0\2")), Group(0, b""), Group(0, b"")
+    cache.put(
+        timed.key_of(to_wire("example.com"), 1, do=False, cd=False),
+        timed.encode(timed.Life(0, 8_000, 10_000, 20_000), 0, timed.RA, said),
+    )
+    served = Responder(table, ResponderOptions(), cache=cache)
+    served.posture = Posture(FRESH, True, None, 0, 7, "")
+    plane = native.Plane(table)
+    plane.show(native.terms_of(served), table, cache)
+
+    def ask(name: str, now_ms: int = 0) -> dnslib.DNSRecord:
+        question = to_wire(name) + struct.pack(">HH", 1, 1)
+        return dnslib.DNSRecord.parse(plane.answer(struct.pack(">HHHHHH", 1, 0x100, 1, 0, 0, 0) + question, now_ms))
+
+    assert [rr.rtype for rr in ask(names[2]).rr] == [5] * 8 + [1]
+    assert ask(names[1]).header.rcode == 2, "nine aliases are too many"
+    assert ask("example.com", 3_000).rr[0].ttl == 2
+    assert ask("example.com", 19_999).rr[0].ttl == 30
+    assert (
+        plane.answer(struct.pack(">HHHHHH", 1, 0, 1, 0, 0, 0) + to_wire("example.com") + b"\0\1\0\1", 20_000) is False
+    )

@@ -294,7 +294,7 @@ def test_who_may_ask_is_decided_alike(networks, address: str, is_allowed: bool):
 def test_too_many_sockets_for_a_worker_are_refused():
     worker = _fast.Worker(native.Plane(table()))
     with bound() as sock:
-        for _ in range(32):
+        for _ in range(_fast.MAX_SOCKETS):
             worker.add(sock.fileno(), False)
         with pytest.raises(ValueError, match="too many sockets"):
             worker.add(sock.fileno(), False)

@@ -187,7 +187,7 @@ def test_verdicts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):
         assert len(served.access._verdicts) <= 8
     for _ in range(2):
         served.settle()
-        assert served.counters.evicted == {"replies": 0, "opts": 0, "soas": 0, "verdicts": 48}
+        assert served.counters.evicted == {"replies": 0, "opts": 0, "soas": 0, "verdicts": 48, "cache": 0}
 
 
 def test_what_the_hit_path_forgot_for_want_of_room_is_counted(monkeypatch: pytest.MonkeyPatch):
@@ -202,7 +202,7 @@ def test_what_the_hit_path_forgot_for_want_of_room_is_counted(monkeypatch: pytes
         ask(served, WEB, extra=opt(1000 + number))
     for _ in range(2):
         served.settle()
-        assert served.counters.evicted == {"replies": 60, "opts": 30, "soas": 30, "verdicts": 0}
+        assert served.counters.evicted == {"replies": 60, "opts": 30, "soas": 30, "verdicts": 0, "cache": 0}
 
 
 def test_latency_falls_into_the_bucket_of_its_mean():

@@ -1,4 +1,4 @@
-/* XXH3-64 with a seed, for names of up to 255 octets: the hash of the answers section of a snapshot.
+/* XXH3-64 with a seed, for names of up to 255 octets (and keys of a few more): the hash of the answers section of a snapshot.
  *
  * Law: the same number as xxhash's XXH3_64bits_withSeed for every length that a name can have (a test compares them).
  * Reads nothing outside [at, at + size).
@@ -97,7 +97,7 @@ static inline uint64_t nds_hash_short(const uint8_t *at, size_t size, uint64_t s
   return nds_avalanche64(seed ^ nds_u64(s + 56) ^ nds_u64(s + 64));
 }
 
-/* 241 octets and more: one short block of the long form. */
+/* 241 octets and more, up to 1024: one short block of the long form. */
 static uint64_t nds_hash_long(const uint8_t *at, size_t size, uint64_t seed) {
   uint8_t secret[NDS_SECRET_BYTES];
   uint64_t sums[8] = {NDS_P32_3, NDS_P64_1, NDS_P64_2, NDS_P64_3, NDS_P64_4, NDS_P32_2, NDS_P64_5, NDS_P32_1};
@@ -122,7 +122,7 @@ static uint64_t nds_hash_long(const uint8_t *at, size_t size, uint64_t seed) {
   return nds_avalanche(all);
 }
 
-/* Hashes a name; size is at most 255. */
+/* Hashes a key; size is at most 1024. */
 static inline uint64_t nds_hash(const uint8_t *at, size_t size, uint64_t seed) {
   if (size <= 16) return nds_hash_short(at, size, seed);
   if (size > 240) return nds_hash_long(at, size, seed);

@@ -42,8 +42,10 @@ void nds_reader_free(int reader) {
 
 void nds_enter(int reader) {
   uint64_t epoch = atomic_load_explicit(&nds_epoch, memory_order_acquire);
-  /* An exchange is the full barrier that makes either this store seen by the writer or its unlinking seen by us. */
+  /* Either the writer sees this, or we see below that it has raised the epoch, and with it what it has unlinked before:
+   * the three are in the one order of all sequentially consistent operations. */
   atomic_exchange_explicit(&nds_readers[reader].seen, epoch, memory_order_seq_cst);
+  (void)atomic_load_explicit(&nds_epoch, memory_order_seq_cst);
 }
 
 void nds_leave(int reader) { atomic_store_explicit(&nds_readers[reader].seen, NDS_OUTSIDE, memory_order_release); }
@@ -146,7 +148,7 @@ static _Atomic(struct nds_entry *) *nds_slot(struct nds_view *view, uint64_t has
 
 static struct nds_entry *nds_entry_new(uint64_t hash, const uint8_t *key, size_t key_bytes, const uint8_t *node,
                                        size_t node_bytes, void *key_owner, void *node_owner) {
-  if (key_bytes > NDS_MAX_NAME || node_bytes > UINT32_MAX) return NULL;
+  if (key_bytes > NDS_MAX_KEY || node_bytes > UINT32_MAX) return NULL;
   struct nds_entry *entry = malloc(sizeof *entry);
   if (entry)
     *entry = (struct nds_entry){hash, key, node, key_owner, node_owner, (uint32_t)node_bytes, (uint16_t)key_bytes};

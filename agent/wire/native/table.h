@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #define NDS_MAX_NAME 255
+#define NDS_MAX_KEY 258 /* a name and what the timed table has behind it */
 #define NDS_MAX_READERS 64
 #define NDS_MAX_LIMBO 65536 /* retired and not yet given back; beyond it the writer waits for the readers */
 

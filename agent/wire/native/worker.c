@@ -14,6 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hash.h"
+
+#ifndef SO_MEMINFO
+#define SO_MEMINFO 55
+#endif
 #define STACK_BYTES (256 * 1024)
 /* Not a multiple of the page: the heads of all packets of a batch would lie in the same few cache lines. */
 #define STRIDE_BYTES (NDS_MAX_REPLY_BYTES + 192)
@@ -29,7 +34,8 @@ struct slot {
 
 struct door {
   int fd;
-  bool is_wildcard;
+  bool is_wildcard, is_shared;
+  uint32_t seen_drops;
 };
 
 /* One producer, one consumer; both only ever add to their own end. */
@@ -43,9 +49,18 @@ struct ring {
 struct record {
   uint32_t bytes; /* of the whole record; 0: the rest of the ring up to its end is empty */
   uint32_t socket;
+  uint64_t came_ns;
   uint16_t packet_bytes, client_bytes, control_bytes;
   uint8_t client[28];
   _Alignas(8) uint8_t control[64];
+};
+
+/* Keys reported lately, by hash: a name in great demand is told of once in REPORT_EVERY_MS. */
+#define REPORTS 256
+#define REPORT_EVERY_MS 1000
+
+struct told {
+  uint64_t hash, at_ms;
 };
 
 struct nds_worker {
@@ -56,7 +71,9 @@ struct nds_worker {
   int reader, stop_fd, wake_fd;
   uint32_t turn, door_count;
   struct door doors[NDS_MAX_SOCKETS];
+  pid_t pid; /* of who has started it: in a forked child there is no thread */
   struct ring ring;
+  struct told told[REPORTS];
   uint8_t *pages;
   struct mmsghdr in[NDS_BATCH], out[NDS_BATCH];
   struct slot slots[NDS_BATCH];
@@ -65,16 +82,10 @@ struct nds_worker {
 
 /* ── plane ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-struct nds_plane *nds_plane_new(struct nds_table *table, struct nds_posture *posture) {
+struct nds_plane *nds_plane_new(struct nds_posture *posture) {
   struct nds_plane *plane = malloc(sizeof *plane);
-  if (!plane) return NULL;
-  atomic_init(&plane->table, table);
-  atomic_init(&plane->posture, posture);
+  if (plane) atomic_init(&plane->posture, posture);
   return plane;
-}
-
-void nds_plane_table(struct nds_plane *plane, struct nds_table *table) {
-  atomic_store_explicit(&plane->table, table, memory_order_release);
 }
 
 void nds_posture_show(struct nds_plane *plane, struct nds_posture *posture) {
@@ -118,8 +129,8 @@ bool nds_worker_take(struct nds_worker *worker, struct nds_handed *handed) {
     at = 0;
   }
   memcpy(&record, ring->octets + at, sizeof record);
-  *handed = (struct nds_handed){record.socket, record.packet_bytes, record.client_bytes, record.control_bytes, {0}, {0},
-                                ring->octets + at + sizeof record};
+  *handed = (struct nds_handed){record.socket, record.came_ns, record.packet_bytes, record.client_bytes,
+                                record.control_bytes, {0}, {0}, ring->octets + at + sizeof record};
   memcpy(handed->client, record.client, sizeof handed->client);
   memcpy(handed->control, record.control, sizeof handed->control);
   ring->taken_bytes = skipped + record.bytes;
@@ -190,23 +201,43 @@ static void count_errno(uint64_t *counts, int number) {
   nds_add(&counts[number > 0 && number < NDS_ERRNOS ? number : 0], 1);
 }
 
-static void hand_over(struct nds_worker *worker, uint32_t door, struct mmsghdr *in, bool *is_waking) {
-  struct msghdr *message = &in->msg_hdr;
+static bool queue(struct nds_worker *worker, struct record *record, const uint8_t *octets) {
+  record->bytes = (uint32_t)((sizeof *record + record->packet_bytes + 7) & ~(size_t)7);
+  return ring_put(&worker->ring, record, octets);
+}
+
+/* Leaves a query to Python; gives whether there was room. */
+static bool hand_over(struct nds_worker *worker, uint32_t door, uint64_t came_ns, const struct mmsghdr *in) {
+  const struct msghdr *message = &in->msg_hdr;
   struct record record = {0};
   record.socket = door;
+  record.came_ns = came_ns;
   record.packet_bytes = (uint16_t)in->msg_len;
   record.client_bytes = (uint16_t)(message->msg_namelen < sizeof record.client ? message->msg_namelen : sizeof record.client);
   record.control_bytes = (uint16_t)(message->msg_control && message->msg_controllen <= sizeof record.control
                                         ? message->msg_controllen : 0);
-  record.bytes = (uint32_t)((sizeof record + record.packet_bytes + 7) & ~(size_t)7);
   memcpy(record.client, message->msg_name, record.client_bytes);
   if (record.control_bytes) memcpy(record.control, message->msg_control, record.control_bytes);
-  if (ring_put(&worker->ring, &record, message->msg_iov->iov_base)) {
-    nds_add(&worker->counts.handed_over, 1);
-    *is_waking = true;
-  } else {
-    nds_add(&worker->counts.dropped[NDS_QUEUE_FULL], 1);
+  bool is_queued = queue(worker, &record, message->msg_iov->iov_base);
+  nds_add(is_queued ? &worker->counts.handed_over : &worker->counts.dropped[NDS_QUEUE_FULL], 1);
+  return is_queued;
+}
+
+/* Tells Python what is to be renewed; gives whether something was told. */
+static bool report(struct nds_worker *worker, struct nds_scene *scene) {
+  uint64_t hash = nds_hash(scene->report, scene->report_bytes, scene->view->seed);
+  struct told *told = &worker->told[hash % REPORTS];
+  bool is_queued = false;
+  if (told->hash != hash || scene->now_ms - told->at_ms >= REPORT_EVERY_MS) {
+    struct record record = {0};
+    record.socket = NDS_REPORT;
+    record.packet_bytes = scene->report_bytes;
+    is_queued = queue(worker, &record, scene->report);
+    nds_add(is_queued ? &worker->counts.reported : &worker->counts.reports_lost, 1);
+    if (is_queued) *told = (struct told){hash, scene->now_ms};
   }
+  scene->report_bytes = 0;
+  return is_queued;
 }
 
 /* Reads whom a packet came from; the port in host order. */
@@ -224,8 +255,8 @@ static const uint8_t *client_of(const struct sockaddr_storage *client, size_t *b
 }
 
 /* Answers one packet where it lies; the reply's length, NDS_DROP or NDS_HAND_OVER. */
-static int answer_one(struct nds_worker *worker, const struct nds_table *table, const struct nds_view *view,
-                      const struct nds_posture *posture, const struct mmsghdr *in) {
+static int answer_one(struct nds_worker *worker, struct nds_scene *scene, const struct mmsghdr *in) {
+  const struct nds_posture *posture = scene->posture;
   uint16_t port;
   size_t bytes;
   const uint8_t *address = client_of(in->msg_hdr.msg_name, &bytes, &port);
@@ -239,7 +270,16 @@ static int answer_one(struct nds_worker *worker, const struct nds_table *table, 
     return NDS_DROP;
   }
   uint8_t *page = in->msg_hdr.msg_iov->iov_base;
-  return nds_answer(table, view, posture, &worker->counts, &worker->turn, page, in->msg_len, page);
+  return nds_answer(scene, page, in->msg_len, page);
+}
+
+/* Counts what the kernel had no room for (socket(7)); asked after a full batch, since there is a backlog before a loss. */
+static void count_lost(struct nds_worker *worker, struct door *door) {
+  uint32_t memory[9]; /* linux/sock_diag.h: SK_MEMINFO_DROPS is the ninth */
+  socklen_t bytes = sizeof memory;
+  if (door->is_shared || getsockopt(door->fd, SOL_SOCKET, SO_MEMINFO, memory, &bytes) || bytes < sizeof memory) return;
+  nds_add(&worker->counts.dropped[NDS_RECEIVE_BUFFER], memory[8] - door->seen_drops);
+  door->seen_drops = memory[8];
 }
 
 static void send_all(struct nds_worker *worker, const struct door *door, unsigned count) {
@@ -254,26 +294,26 @@ static void send_all(struct nds_worker *worker, const struct door *door, unsigne
   }
 }
 
-static uint64_t now_ns(void) {
+uint64_t nds_now_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* agent/server/counters.py: LATENCY_BOUNDS_S */
-static void observe(struct nds_counts *counts, uint64_t took_ns, unsigned queries) {
+/* Adds replies that took a batch's time each: none left before the batch was answered (LATENCY_BOUNDS_S). */
+static void observe(struct nds_counts *counts, uint64_t took_ns, unsigned replies) {
   static const uint64_t bounds_ns[NDS_LATENCY_BUCKETS - 1] = {
       5000,    10000,   25000,   50000,    100000,   250000,   500000,    1000000,
       2500000, 5000000, 10000000, 25000000, 50000000, 100000000, 250000000, 1000000000};
   unsigned bucket = 0;
-  while (bucket < NDS_LATENCY_BUCKETS - 1 && took_ns / queries > bounds_ns[bucket]) bucket++;
-  nds_add(&counts->latency[bucket], queries);
-  nds_add(&counts->latency_ns, took_ns);
+  while (bucket < NDS_LATENCY_BUCKETS - 1 && took_ns > bounds_ns[bucket]) bucket++;
+  nds_add(&counts->latency[bucket], replies);
+  nds_add(&counts->latency_ns, took_ns * replies);
 }
 
-/* Reads and answers up to NDS_BATCH packets of one socket; returns how many were read. */
-static unsigned serve_batch(struct nds_worker *worker, uint32_t number) {
-  const struct door *door = &worker->doors[number];
+/* Reads and answers up to NDS_BATCH packets of one socket; returns how many were read, -1: the socket is broken. */
+static int serve_batch(struct nds_worker *worker, uint32_t number) {
+  struct door *door = &worker->doors[number];
   for (unsigned i = 0; i < NDS_BATCH; i++) {
     struct msghdr *message = &worker->in[i].msg_hdr;
     message->msg_namelen = sizeof worker->slots[i].client;
@@ -283,50 +323,69 @@ static unsigned serve_batch(struct nds_worker *worker, uint32_t number) {
   }
   int came = recvmmsg(door->fd, worker->in, NDS_BATCH, MSG_DONTWAIT, NULL);
   if (came <= 0) {
-    if (came < 0 && errno != EAGAIN && errno != EINTR) count_errno(worker->counts.receive_errors, errno);
+    if (came < 0 && errno != EAGAIN && errno != EINTR) {
+      count_errno(worker->counts.receive_errors, errno);
+      return -1;
+    }
     return 0;
   }
-  uint64_t began_ns = now_ns();
+  const uint64_t came_ns = nds_now_ns();
   unsigned out = 0;
   bool is_waking = false;
+  struct nds_scene scene = {.counts = &worker->counts, .turn = &worker->turn, .now_ms = came_ns / 1000000};
   nds_enter(worker->reader);
-  struct nds_table *table = atomic_load_explicit(&worker->plane->table, memory_order_acquire);
-  const struct nds_view *view = nds_view_of(table);
-  const struct nds_posture *posture = atomic_load_explicit(&worker->plane->posture, memory_order_acquire);
+  scene.posture = atomic_load_explicit(&worker->plane->posture, memory_order_acquire);
+  scene.view = nds_view_of(scene.posture->table);
   for (int i = 0; i < came; i++) {
     struct mmsghdr *in = &worker->in[i];
-    int bytes = answer_one(worker, table, view, posture, in);
+    int bytes = answer_one(worker, &scene, in);
+    if (scene.report_bytes) is_waking |= report(worker, &scene);
     if (bytes == NDS_DROP) continue;
     if (door->is_wildcard) turn_control(&in->msg_hdr);
     if (bytes == NDS_HAND_OVER) {
-      hand_over(worker, number, in, &is_waking);
+      is_waking |= hand_over(worker, number, came_ns, in);
       continue;
     }
     in->msg_hdr.msg_iov->iov_len = (size_t)bytes;
     worker->out[out++].msg_hdr = in->msg_hdr;
   }
   nds_leave(worker->reader);
-  send_all(worker, door, out);
+  if (out) send_all(worker, door, out);
   if (is_waking) eventfd_write(worker->wake_fd, 1);
-  observe(&worker->counts, now_ns() - began_ns, (unsigned)came);
-  return (unsigned)came;
+  if (came == NDS_BATCH) count_lost(worker, door);
+  if (out) observe(&worker->counts, nds_now_ns() - came_ns, out);
+  return came;
 }
 
 /* ── the thread ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* What the kernel goes on to say without end must not take a whole core: every so many failures are slept over. */
+#define FAILURES 16
+#define FAILURE_PAUSE_NS 10000000
+
+static void after_failure(unsigned *failures) {
+  if (++*failures % FAILURES == 0) nanosleep(&(struct timespec){0, FAILURE_PAUSE_NS}, NULL);
+}
+
 static void *run(void *p) {
   struct nds_worker *worker = p;
   struct pollfd fds[NDS_MAX_SOCKETS + 1];
+  unsigned failures = 0;
   for (uint32_t i = 0; i < worker->door_count; i++) fds[i] = (struct pollfd){worker->doors[i].fd, POLLIN, 0};
   fds[worker->door_count] = (struct pollfd){worker->stop_fd, POLLIN, 0};
   while (!atomic_load_explicit(&worker->is_stopping, memory_order_acquire)) {
-    if (poll(fds, worker->door_count + 1, -1) < 0) continue;
+    if (poll(fds, worker->door_count + 1, -1) < 0) {
+      if (errno != EINTR) after_failure(&failures);
+      continue;
+    }
     for (uint32_t i = 0; i < worker->door_count; i++) {
-      if (fds[i].revents) serve_batch(worker, i);
+      if (!fds[i].revents) continue;
+      if (serve_batch(worker, i) < 0) after_failure(&failures);
+      else failures = 0;
     }
   }
   for (uint32_t i = 0; i < worker->door_count; i++) {
-    for (int batch = 0; batch < NDS_LAST_BATCHES && serve_batch(worker, i); batch++) continue;
+    for (int batch = 0; batch < NDS_LAST_BATCHES && serve_batch(worker, i) > 0; batch++) continue;
   }
   return NULL;
 }
@@ -355,9 +414,9 @@ struct nds_worker *nds_worker_new(struct nds_plane *plane) {
   return worker;
 }
 
-bool nds_worker_socket(struct nds_worker *worker, int fd, bool is_wildcard) {
+bool nds_worker_socket(struct nds_worker *worker, int fd, bool is_wildcard, bool is_shared) {
   if (worker->door_count == NDS_MAX_SOCKETS) return false;
-  worker->doors[worker->door_count++] = (struct door){fd, is_wildcard};
+  worker->doors[worker->door_count++] = (struct door){fd, is_wildcard, is_shared, 0};
   return true;
 }
 
@@ -374,11 +433,12 @@ int nds_worker_start(struct nds_worker *worker) {
   pthread_attr_destroy(&attributes);
   if (!failed) pthread_setname_np(worker->thread, "nodens-udp");
   worker->is_running = !failed;
+  worker->pid = getpid();
   return failed;
 }
 
 void nds_worker_stop(struct nds_worker *worker) {
-  if (!worker->is_running) return;
+  if (!worker->is_running || worker->pid != getpid()) return;
   atomic_store_explicit(&worker->is_stopping, true, memory_order_release);
   eventfd_write(worker->stop_fd, 1);
   pthread_join(worker->thread, NULL);

@@ -18,7 +18,7 @@ from agent.errors import NodensError
 from agent.server.counters import DROPS, Counters
 from agent.server.options import MAX_NSID_BYTES, Network
 from agent.server.responder import Responder, past_ttl
-from agent.server.sockets import another
+from agent.server.sockets import another, lost
 from agent.server.udp import MAX_BATCH, tell_queried_address
 from agent.server.zones import TOO_MANY_ALIASES
 from agent.wire import edns
@@ -29,6 +29,8 @@ from agent.wire.posture import EXPIRED, NOT_READY
 MAX_WORKERS = 32
 _FAULTS = ("opcode", "no_question", "many_questions", "bad_question", "opt_version")
 """Faults that workers find themselves, in their order."""
+_DROPS = DROPS[:5]
+"""Why workers drop, in their order; what they never see, the kernel tells of."""
 _STALE = "stale"
 
 
@@ -48,6 +50,7 @@ class Terms(NamedTuple):
             and NXDOMAIN past their TTL; empty: none.
         fallthrough: zones whose unknown names are the responder's.
         networks: who may ask; empty: everybody.
+        follows_out: an alias that leads out of own zones is the responder's; otherwise the alias alone is the answer.
         pinned: name → (EDNS option ready to be sent, node): answered ahead of everything else, in every state; a type
             that is not at the node is the responder's, and an empty node leaves it the whole name.
     """
@@ -64,6 +67,7 @@ class Terms(NamedTuple):
     errors: tuple[bytes, ...]
     fallthrough: frozenset[bytes]
     networks: tuple[Network, ...]
+    follows_out: bool = False
     pinned: Mapping[bytes, tuple[bytes, bytes]] = {}
 
 
@@ -123,6 +127,7 @@ class NativeEndpoint:
         for number in range(min(workers, MAX_WORKERS)):
             self._workers.append(self._worker(socks, is_first=not number))
             self._tallies.append(Tally())
+        self._lost = [0] * len(self._socks)
 
     @property
     def responder(self) -> Responder:
@@ -174,7 +179,7 @@ class NativeEndpoint:
             is_wildcard = ipaddress.ip_address(own.getsockname()[0]).is_unspecified
             if is_wildcard:
                 tell_queried_address(own)
-            worker.add(own.fileno(), is_wildcard, not is_first and own is sock)
+            worker.add(own.fileno(), is_wildcard)
         return worker
 
     def _wake(self, worker: Worker) -> None:
@@ -198,6 +203,9 @@ class NativeEndpoint:
     def _settle(self) -> None:
         """Add what workers have counted since the last time to the counters, and give back what they see no more."""
         reclaim()
+        for number, sock in enumerate(self._socks):
+            before, self._lost[number] = self._lost[number], lost(sock)
+            self._responder.counters.dropped["receive_buffer"] += self._lost[number] - before & 0xFFFFFFFF
         for worker, tally in zip(self._workers, self._tallies, strict=False):
             tally.add(worker.counts(), self._responder.counters)
 
@@ -226,7 +234,7 @@ class Tally:
         counters.cached[_STALE] += new["timed_stale"]
         counters.refreshes["reported"] += new["reported"]
         counters.refreshes["lost"] += new["reports_lost"]
-        for word, count in zip(DROPS, new["dropped"], strict=True):
+        for word, count in zip(_DROPS, new["dropped"], strict=True):
             counters.dropped[word] += count
         for word, count in zip(_FAULTS, new["faults"], strict=True):
             counters.faults[word] += count

@@ -70,7 +70,7 @@ class UdpEndpoint:
         count = self._drain()
         if count:
             self.responder.counters.latency.observe(perf_counter() - began_s, count)
-        if count == MAX_BATCH:  # There is a backlog before anything is lost.
+        if count > 1:  # There is a backlog before anything is lost.
             before, self._lost = self._lost, lost(self.sock)
             self.responder.counters.dropped["receive_buffer"] += self._lost - before & 0xFFFFFFFF
 

@@ -82,7 +82,7 @@ cdef extern from "native/answer.h":
         uint64_t timed_stale
         uint64_t reported
         uint64_t reports_lost
-        uint64_t dropped[6]
+        uint64_t dropped[5]
         uint64_t faults[5]
         uint64_t truncated
         uint64_t handed_over
@@ -106,6 +106,7 @@ cdef extern from "native/answer.h":
         bint has_cap
         bint signs_cookies
         bint makes_pods
+        bint follows_out
         bint drops_others
         uint32_t cap_s
         uint32_t serial
@@ -147,7 +148,7 @@ cdef extern from "native/worker.h":
     void nds_plane_free(nds_plane *plane)
     void nds_posture_show(nds_plane *plane, nds_posture *posture)
     nds_worker *nds_worker_new(nds_plane *plane)
-    bint nds_worker_socket(nds_worker *worker, int fd, bint is_wildcard, bint is_shared)
+    bint nds_worker_socket(nds_worker *worker, int fd, bint is_wildcard)
     int nds_worker_start(nds_worker *worker)
     void nds_worker_stop(nds_worker *worker) nogil
     void nds_worker_free(nds_worker *worker)
@@ -427,6 +428,7 @@ cdef class Plane:
             posture.udp_bytes = max(512, min(terms.udp_size_bytes, 4096))
             posture.signs_cookies = terms.signs_cookies
             posture.makes_pods = terms.makes_pods
+            posture.follows_out = terms.follows_out
             posture.drops_others = terms.drops_others
             _set_option(&posture.nsid, terms.nsid)
             for number, option in enumerate(terms.errors):
@@ -504,15 +506,14 @@ cdef class Worker:
             nds_worker_stop(self.worker)
             nds_worker_free(self.worker)
 
-    def add(self, int fd, bint is_wildcard, bint is_shared=False):
+    def add(self, int fd, bint is_wildcard):
         """Serve a bound, non-blocking UDP socket, which stays open until the worker is stopped; before `start`.
 
         Args:
             fd: the socket.
             is_wildcard: it tells which address was asked (`tell_queried_address`), and replies are to leave from there.
-            is_shared: another worker serves it too, and counts what its buffer had no room for.
         """
-        if not nds_worker_socket(self.worker, fd, is_wildcard, is_shared):
+        if not nds_worker_socket(self.worker, fd, is_wildcard):
             raise ValueError("too many sockets for one worker")
 
     def start(self):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import ipaddress
+import os
 import socket
 import subprocess
 import sys
@@ -14,12 +15,28 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from agent.errors import NodensError
 from agent.records.names import to_wire
 from agent.server.options import ResponderOptions
 from agent.server.responder import Responder
-from agent.wire import node
+from agent.wire import edns, node, timed
+from agent.wire.reply import Group
 from agent.wire.table import PackedNodes, pack
-from tests.server.tables import FRESH_NOW, STALE_NOW, addresses, extended_error, opt, query, rdatas, read, short, table
+from tests.server.tables import (
+    EXPIRED_NOW,
+    FRESH_NOW,
+    NOT_READY_NOW,
+    STALE_NOW,
+    addresses,
+    extended_error,
+    opt,
+    query,
+    rdatas,
+    read,
+    record,
+    short,
+    table,
+)
 
 _fast = pytest.importorskip("agent.wire._fast", reason="the compiled data plane is not built")
 native = importlib.import_module("agent.server.native")
@@ -110,8 +127,10 @@ def served() -> Iterator[Callable[..., Served]]:
 def test_a_hit_needs_no_loop(served, host: str):
     here = served(host)
     assert rdatas(read(here.ask(WEB))) == ["10.0.0.1"]
-    here.responder.settle()
     counters = here.responder.counters
+    deadline_s = time.monotonic() + 5
+    while not sum(counters.latency.buckets) and time.monotonic() < deadline_s:  # counted when the reply has left
+        here.responder.settle()
     assert (counters.responses[0], counters.answers["fresh"], counters.handed_over) == (1, 1, 0)
     assert sum(counters.latency.buckets) == 1
     assert counters.latency.sum_s > 0
@@ -131,6 +150,137 @@ def test_a_wildcard_answers_from_the_address_that_was_asked(served):
     # A connected socket takes nothing from another address.
     assert rdatas(read(here.ask(WEB, host="127.0.0.9"))) == ["10.0.0.1"]
     assert here.ask(query(b"\x07version\x04bind\x00", 16, qclass=3), host="127.0.0.8", turns=True)
+
+
+def test_one_socket_for_both_families_answers_both_from_where_they_asked():
+    """Inherited from systemd with BindIPv6Only=both; what nodens binds itself is never such a socket."""
+    responder, loop = made_responder(version="nodens 1"), asyncio.new_event_loop()
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(("::", 0))
+    endpoint = native.NativeEndpoint([sock], responder, loop, 1)
+    endpoint.start()
+    for host in ("127.0.0.7", "::1"):
+        with client(host, sock.getsockname()[1]) as asking:
+            asking.send(WEB)
+            assert rdatas(read(asking.recv(512))) == ["10.0.0.1"]
+            asking.send(query(b"\x07version\x04bind\x00", 16, qclass=3))
+            here = Served.__new__(Served)
+            here.loop = loop
+            here.turn(asking)
+            assert "nodens 1" in read(asking.recv(512)).answer[0].to_text()
+    endpoint.close()
+    loop.close()
+
+
+def test_many_addresses_are_served_by_one_worker():
+    responder, loop = made_responder(), asyncio.new_event_loop()
+    socks = [bound(f"127.0.1.{number}") for number in range(1, 41)]
+    names = [sock.getsockname() for sock in socks]
+    endpoint = native.NativeEndpoint(socks, responder, loop, 1)
+    endpoint.start()
+    for name in names:
+        with client(*name) as asking:
+            asking.send(WEB)
+            assert rdatas(read(asking.recv(512))) == ["10.0.0.1"]
+    endpoint.close()
+    loop.close()
+
+
+def test_more_addresses_than_a_worker_serves_are_refused_by_name():
+    loop = asyncio.new_event_loop()
+    with bound() as sock, pytest.raises(NodensError, match="257 listen addresses"):
+        native.NativeEndpoint([sock] * 257, made_responder(), loop, 1)
+    loop.close()
+
+
+def test_what_the_kernel_has_no_room_for_is_counted(served):
+    here = served()
+    here.endpoint._socks[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the least there can be
+    deadline_s = time.monotonic() + 10
+    with client(here.host, here.port) as asking:
+        while not here.responder.counters.dropped["receive_buffer"] and time.monotonic() < deadline_s:
+            for _ in range(2000):
+                asking.send(WEB)
+            here.responder.settle()
+    counters = here.responder.counters
+    assert counters.dropped["receive_buffer"] > 0
+
+
+def test_what_is_past_its_ttl_is_answered_at_once_and_told_to_the_loop_once(served):
+    here = served()
+    cache = _fast.TimedTable()
+    told: list[bytes] = []
+    cache.report = told.append
+    key = timed.key_of(to_wire("example.com"), 1, do=False, cd=False)
+    now_ms = time.monotonic_ns() // 1_000_000
+    said = Group(1, record(1, bytes((192, 0, 2, 1)), 300)), Group(0, b""), Group(0, b"")
+    life = timed.Life(now_ms - 2000, now_ms - 1000, now_ms - 1, now_ms + 600_000)
+    other = Responder(here.responder.table, ResponderOptions(), counters=here.responder.counters, cache=cache)
+    other.posture = FRESH_NOW
+    here.endpoint.responder = other
+    cache.put(key, timed.encode(life, 0, timed.RA, said))
+    for _ in range(20):
+        reply = read(here.ask(query("example.com", "A", opt())))
+        assert (rdatas(reply), reply.answer[0].ttl, extended_error(reply)) == (["192.0.2.1"], 30, (3, timed.STALE_TEXT))
+    with client(here.host, here.port) as asking:
+        asking.send(query(b"\x07version\x04bind\x00", 16, qclass=3))
+        here.turn(asking)
+    assert told == [key]
+    other.settle()
+    assert other.counters.cached == {"fresh": 0, "stale": 20}
+    assert other.counters.refreshes == {"reported": 1, "lost": 0}
+
+
+def test_a_pinned_name_is_answered_ahead_of_everything_and_what_it_lacks_is_python_s():
+    responder = made_responder()
+    plane, reports = native.Plane(responder.table), []
+    option = edns.extended_error(4, "pinned")
+    held = node.encode(rrsets=addresses("10.66.0.1"))
+    pinned = {to_wire(name): (option, held) for name in (short("web"), "example.com")} | {
+        to_wire(short("many")): (b"", b"")
+    }
+    for posture in (FRESH_NOW, STALE_NOW, NOT_READY_NOW, EXPIRED_NOW):
+        responder.posture = posture
+        terms = native.terms_of(responder)._replace(pinned=pinned)
+        plane.show(terms, responder.table)
+        for name in (short("web"), "EXAMPLE.com"):
+            reply = read(plane.answer(query(name, "A", opt())))
+            assert (rdatas(reply), extended_error(reply)) == (["10.66.0.1"], (4, "pinned"))
+            assert plane.answer(query(name, "AAAA")) is False
+            assert plane.answer(query(name, "ANY")) is False
+        assert plane.answer(query(short("many"), "A")) is False
+        assert not reports
+    responder.posture = FRESH_NOW
+    plane.show(native.terms_of(responder)._replace(pinned=pinned), responder.table)
+    assert plane.answer(query(short("alias"), "A")) is False, "an alias of a pinned name"
+    assert isinstance(plane.answer(query(short("version"), "A")), bytes)
+    assert plane.counts()["pinned"] == 8
+    plane.show(native.terms_of(responder), responder.table)
+    assert rdatas(read(plane.answer(WEB))) == ["10.0.0.1"]
+
+
+def test_an_alias_that_leads_out_can_be_left_to_python():
+    responder = made_responder()
+    plane = native.Plane(responder.table)
+    for follows_out in (False, True):
+        plane.show(native.terms_of(responder)._replace(follows_out=follows_out), responder.table)
+        for name in ("outside", "backwards"):
+            assert (plane.answer(query(short(name), "A")) is False) is follows_out
+        assert isinstance(plane.answer(query(short("alias"), "A")), bytes)
+
+
+def test_a_worker_is_not_waited_for_in_a_forked_child(served):
+    """A child has none of the threads; whatever it does with what it inherited must end."""
+    here = served()
+    assert here.ask(WEB)
+    child = os.fork()
+    if not child:
+        for worker in here.endpoint._workers:
+            worker.stop()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert here.ask(WEB)
 
 
 def test_a_posture_and_a_change_are_seen_at_once(served):

@@ -141,6 +141,23 @@ def test_a_query_longer_than_the_buffer_is_cut_and_answered_with_an_error(serve,
     assert read(asking.recv(4096)).rcode() == 1
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_what_the_kernel_has_no_room_for_is_counted(host: str):
+    with socket.socket(type=socket.SOCK_DGRAM) as sock, socket.socket(type=socket.SOCK_DGRAM) as asking:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the least there can be
+        sock.bind((host, 0))
+        asking.connect(("127.0.0.1", sock.getsockname()[1]))
+        endpoint = UdpEndpoint(sock, responder(), asyncio.get_running_loop())
+        for _ in range(200):
+            asking.send(query(short("web")))
+        endpoint.start()
+        endpoint.close()
+        endpoint.responder.settle()
+        counters = endpoint.responder.counters
+        assert 0 < counters.dropped["receive_buffer"] < 200
+        assert counters.queries["udp"] == 200
+
+
 class FakeSocket:
     """A bound socket whose next packets and errors are given."""
 
@@ -159,6 +176,9 @@ class FakeSocket:
 
     def setsockopt(self, *option: int) -> None:
         self.options.append(option)
+
+    def getsockopt(self, *_: int) -> bytes:
+        return bytes(36)
 
     def next(self):
         if not self.received:

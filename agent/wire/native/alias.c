@@ -188,8 +188,10 @@ static int say(struct nds_scene *scene, const struct query *query, struct chain 
   const struct nds_posture *posture = scene->posture;
   const struct nds_table *table = posture->table;
   const struct nds_option *error = &posture->error[NDS_WHEN_NOERROR];
-  if (number < 0 || (!node.at && posture->falls_through[number])) /* not ours: the aliases alone */
+  if (number < 0 || (!node.at && posture->falls_through[number])) { /* not ours: the aliases alone */
+    if (posture->follows_out) return NDS_HAND_OVER;
     return finish_own(&chain->page, query, posture, error, NOERROR, scene->counts);
+  }
   if (!node.at) {
     error = &posture->error[NDS_WHEN_NXDOMAIN];
     put_soa(&chain->page, posture, &table->zones[number], 0, false);
@@ -226,6 +228,7 @@ int nds_answer_alias(struct nds_scene *scene, const struct query *query, struct 
       struct page page = begin(query, posture, error, reply);
       return finish(&page, query, posture, error, SERVFAIL, 0, 0, scene->counts);
     }
+    if (posture->pins && nds_find(posture->pins, chain.name.at, chain.name.bytes).at) return NDS_HAND_OVER;
     number = nds_zone_of(table, chain.name.at, chain.name.bytes);
     if (number >= (int)posture->zone_count) return NDS_HAND_OVER;
     node = (struct nds_node){NULL, 0};

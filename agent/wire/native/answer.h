@@ -19,7 +19,7 @@
 
 enum { NDS_DROP = 0, NDS_HAND_OVER = -1 };
 enum nds_state { NDS_NOT_READY, NDS_FRESH, NDS_STALE, NDS_EXPIRED };
-enum nds_dropping { NDS_SHORT, NDS_RESPONSE, NDS_SOURCE_PORT, NDS_NOT_ALLOWED, NDS_QUEUE_FULL, NDS_RECEIVE_BUFFER, NDS_DROPS };
+enum nds_dropping { NDS_SHORT, NDS_RESPONSE, NDS_SOURCE_PORT, NDS_NOT_ALLOWED, NDS_QUEUE_FULL, NDS_DROPS };
 enum nds_fault { NDS_OPCODE, NDS_NO_QUESTION, NDS_MANY_QUESTIONS, NDS_BAD_QUESTION, NDS_OPT_VERSION, NDS_FAULTS };
 /* Extended errors that are ready: own zones by rcode, too many aliases, and what the timed table has past its TTL. */
 enum nds_error {
@@ -72,6 +72,7 @@ struct nds_posture {
   nds_release release;     /* of what `pins` holds */
   enum nds_state state;
   bool has_cap, signs_cookies, makes_pods, drops_others, has_networks;
+  bool follows_out; /* an alias that leads out of own zones is Python's */
   uint32_t cap_s, serial, soa_ttl_s;
   uint16_t udp_bytes;
   struct nds_option nsid;              /* ready to stand in an OPT, as the errors are; empty: not sent */

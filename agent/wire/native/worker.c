@@ -16,9 +16,6 @@
 
 #include "hash.h"
 
-#ifndef SO_MEMINFO
-#define SO_MEMINFO 55
-#endif
 #define STACK_BYTES (256 * 1024)
 /* Not a multiple of the page: the heads of all packets of a batch would lie in the same few cache lines. */
 #define STRIDE_BYTES (NDS_MAX_REPLY_BYTES + 192)
@@ -34,8 +31,7 @@ struct slot {
 
 struct door {
   int fd;
-  bool is_wildcard, is_shared;
-  uint32_t seen_drops;
+  bool is_wildcard;
 };
 
 /* One producer, one consumer; both only ever add to their own end. */
@@ -273,15 +269,6 @@ static int answer_one(struct nds_worker *worker, struct nds_scene *scene, const 
   return nds_answer(scene, page, in->msg_len, page);
 }
 
-/* Counts what the kernel had no room for (socket(7)); asked after a full batch, since there is a backlog before a loss. */
-static void count_lost(struct nds_worker *worker, struct door *door) {
-  uint32_t memory[9]; /* linux/sock_diag.h: SK_MEMINFO_DROPS is the ninth */
-  socklen_t bytes = sizeof memory;
-  if (door->is_shared || getsockopt(door->fd, SOL_SOCKET, SO_MEMINFO, memory, &bytes) || bytes < sizeof memory) return;
-  nds_add(&worker->counts.dropped[NDS_RECEIVE_BUFFER], memory[8] - door->seen_drops);
-  door->seen_drops = memory[8];
-}
-
 static void send_all(struct nds_worker *worker, const struct door *door, unsigned count) {
   for (unsigned sent = 0; sent < count;) {
     int more = sendmmsg(door->fd, worker->out + sent, count - sent, MSG_DONTWAIT);
@@ -313,7 +300,7 @@ static void observe(struct nds_counts *counts, uint64_t took_ns, unsigned replie
 
 /* Reads and answers up to NDS_BATCH packets of one socket; returns how many were read, -1: the socket is broken. */
 static int serve_batch(struct nds_worker *worker, uint32_t number) {
-  struct door *door = &worker->doors[number];
+  const struct door *door = &worker->doors[number];
   for (unsigned i = 0; i < NDS_BATCH; i++) {
     struct msghdr *message = &worker->in[i].msg_hdr;
     message->msg_namelen = sizeof worker->slots[i].client;
@@ -352,7 +339,6 @@ static int serve_batch(struct nds_worker *worker, uint32_t number) {
   nds_leave(worker->reader);
   if (out) send_all(worker, door, out);
   if (is_waking) eventfd_write(worker->wake_fd, 1);
-  if (came == NDS_BATCH) count_lost(worker, door);
   if (out) observe(&worker->counts, nds_now_ns() - came_ns, out);
   return came;
 }
@@ -414,9 +400,9 @@ struct nds_worker *nds_worker_new(struct nds_plane *plane) {
   return worker;
 }
 
-bool nds_worker_socket(struct nds_worker *worker, int fd, bool is_wildcard, bool is_shared) {
+bool nds_worker_socket(struct nds_worker *worker, int fd, bool is_wildcard) {
   if (worker->door_count == NDS_MAX_SOCKETS) return false;
-  worker->doors[worker->door_count++] = (struct door){fd, is_wildcard, is_shared, 0};
+  worker->doors[worker->door_count++] = (struct door){fd, is_wildcard};
   return true;
 }
 

@@ -38,9 +38,8 @@ struct nds_handed {
 };
 
 struct nds_worker *nds_worker_new(struct nds_plane *plane);
-/* Adds a bound, non-blocking UDP socket; false: there are NDS_MAX_SOCKETS.
- * is_shared: another worker counts what its buffer had no room for. */
-bool nds_worker_socket(struct nds_worker *worker, int fd, bool is_wildcard, bool is_shared);
+/* Adds a bound, non-blocking UDP socket; false: there are NDS_MAX_SOCKETS. */
+bool nds_worker_socket(struct nds_worker *worker, int fd, bool is_wildcard);
 int nds_worker_start(struct nds_worker *worker); /* 0 or an errno */
 void nds_worker_stop(struct nds_worker *worker); /* returns when what had arrived is answered; not in a forked child */
 void nds_worker_free(struct nds_worker *worker); /* stopped before */

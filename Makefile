@@ -44,7 +44,7 @@ test-slow: $(VENV)/.dev.stamp ## run the slow tests, and those against a real co
 lint: $(VENV)/.dev.stamp ## ruff, formatting, mypy --strict, import contracts
 	@packaging/lint
 
-fuzz: ## fuzz the compiled packet path under sanitizers for FUZZ_S seconds (needs a C compiler)
+fuzz: ## fuzz the compiled data plane under sanitizers for FUZZ_S seconds (needs a C compiler)
 	@packaging/fuzz
 
 bench: $(VENV)/.dev.stamp ## nodens beside every other DNS server on this machine, ten minutes (ARGS=--help)

@@ -155,7 +155,7 @@ class App:
             reloader,
             lag,
             self.logs,
-            lambda: self._source.counts() if self._source is not None else {},
+            lambda: self._source,
         )
         listen = tuple(_text(pair.address) for pair in pairs)
         survey = Survey(Identity(self.name, origin.name, listen, tuple(self.config.zones)), rooms, self._refused)
@@ -247,9 +247,10 @@ class App:
 
         def make_kubernetes() -> Source:
             from agent.sources.kubernetes import KubernetesSource
-            from agent.sources.pacing import Budget, Timing
+            from agent.sources.pacing import Budget, Timing, reconnect_window_s
 
-            timing = Timing(spread_s=config.api.reconnect_window_s, heal_every_s=config.api.relist_every_s)
+            window_s = reconnect_window_s(config.api.fleet_nodes, config.api.reconnect_window_s)
+            timing = Timing(spread_s=window_s, heal_every_s=config.api.relist_every_s)
             budget = Budget(config.api.burst, config.api.requests_per_hour)
             return KubernetesSource(found, selection, node_name=self.name, timing=timing, budget=budget)
 

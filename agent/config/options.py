@@ -101,8 +101,15 @@ class Api(Group, frozen=True, kw_only=True, rename=word):
         int, Option("requests in the long run, whatever happens", values.whole(10, 100_000))
     ] = 240
     burst: Annotated[int, Option("requests that may be spent at once", values.whole(10, 100_000))] = 600
+    fleet_nodes: Annotated[
+        int,
+        Option(
+            "about how many nodes run an agent; after an outage they come back spread over a tenth of a second each",
+            values.whole(0, 100_000),
+        ),
+    ] = 10
     reconnect_window_s: Annotated[
-        float, Option("after an outage a fleet's nodes come back spread over this", values.duration(0, 86_400))
+        float, Option("the same as a span: they are spread over this at least", values.duration(0, 86_400))
     ] = 0.0
     relist_every_s: Annotated[
         float, Option("every kind is listed again this often, to heal a silent gap", values.duration(600, 864_000))

@@ -8,13 +8,34 @@ nothing of records, snapshots or queries.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from agent.cluster.objects import Stored
 
 Resume = Mapping[str, str]
 """kind → position (a resourceVersion, or a source's own token); empty: a full set is wanted."""
+
+
+class Access(NamedTuple):
+    """How a source stands with the API servers that it asks.
+
+    Attributes:
+        circuit: `closed`: requests pass; `open`: after failures nothing is asked for a while; `unreachable`: only TCP
+            connects are tried; `slot`: the node waits for its place in the fleet's reconnect window.
+        next_try_s: seconds until something is asked again, 0 while requests pass.
+        budget_left: requests that may be spent at once.
+        budget_burst, budget_per_hour: at most that many, and how fast they come back.
+        slot_s, window_s: the node's place in the reconnect window, and the window.
+    """
+
+    circuit: str
+    next_try_s: float
+    budget_left: int
+    budget_burst: int
+    budget_per_hour: int
+    slot_s: float
+    window_s: float
 
 
 class Sink(Protocol):
@@ -62,3 +83,6 @@ class Source(Protocol):
 
     def counts(self) -> Mapping[str, int]:
         """Give what was counted since the start: event → count."""
+
+    def access(self) -> Access | None:
+        """Tell how it stands with the API servers; None: it asks none, or not yet."""

@@ -51,7 +51,15 @@ class GoneError(SourceError):
 
 
 class BehindError(SourceError):
-    """The server has not reached the position yet, or its history went back."""
+    """The server has not reached the position yet, or its history went back.
+
+    Args:
+        retry_after_s: how long the server wants to be left alone, 0 if it didn't say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ClusterChangedError(SourceError):
@@ -177,7 +185,7 @@ def rejection(verb: str, resource: str, code: int, retry_after_s: float, body: b
         return GoneError(f"the API server no longer knows the position to {asked} from: {message}")
     causes = status.details.causes if status.details and status.details.causes else []
     if any(cause.reason == "ResourceVersionTooLarge" for cause in causes) or "Too large resource version" in message:
-        return BehindError(f"the API server is behind what is held: {message}")
+        return BehindError(f"the API server is behind what is held: {message}", retry_after_s=retry_after_s)
     hint = ""
     if code == 401:
         hint = "Check the token or client certificate: the API server does not accept it"

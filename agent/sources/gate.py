@@ -3,7 +3,8 @@
 Law: at most one request waits for its answer at a time; each passes the governor and is accounted for exactly once.
 While nothing can be reached, only TCP connects are spent; an overloaded server (429, 5xx, silence) closes the door
 for all kinds, for as long as it asked and a random time more. After every return the cluster's identity is checked
-before any position is used.
+before any position is used. What a whole fleet would ask at the same moment, the first request after an outage and a
+list because positions were forgotten, waits for the node's own place in the reconnect window.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from agent.cluster.objects import NAMESPACE, Page, unpack_namespace
 from agent.cluster.selection import EVERYTHING, Selection
 from agent.errors import SourceError
-from agent.sources import Sink, pages
+from agent.sources import Access, Sink, pages
 from agent.sources.api import (
     Answer,
     Api,
@@ -82,7 +83,8 @@ class Gate:
         self._timing = timing
         self._governor = governor
         self._counters = counters
-        self._node_name = node_name
+        self._slot_s = reconnect_delay_s(node_name, timing.spread_s)
+        self._slot_from_s = self._window_ends_s = 0.0
         self._turn = asyncio.Lock()
         self._backoff = Backoff(timing.backoff_s, timing.backoff_max_s)
         self._shut_until_s = 0.0
@@ -110,8 +112,36 @@ class Gate:
 
     async def page(self, resource: Resource, query: Query, selection: Selection, epoch: int) -> Fetched:
         """Fetch and decode one page of a list; raises like `watch`, and TooLargeError."""
+        # Not at the door: watches of the other kinds may pass meanwhile.
+        while (wait_s := self._slot_from_s - self._clock.now()) > 0.0:
+            await self._clock.sleep(wait_s)
         answer = await self._ask("LIST", resource, query, epoch)
-        return await self._finish(answer, resource, selection)
+        fetched = await self._finish(answer, resource, selection)
+        self._backoff.reset()
+        return fetched
+
+    def forgotten(self) -> None:
+        """Note that the server forgot a position (410), as a restarted one has for every node at once.
+
+        Lists wait for the node's slot then, unless an outage has just made it wait for that.
+        """
+        if self._clock.now() >= self._window_ends_s:
+            self._take_slot()
+
+    def access(self) -> Access:
+        """Tell how the API servers are being asked at the moment."""
+        shut_s, slot_s = self._shut_until_s - self._clock.now(), self._slot_from_s - self._clock.now()
+        if self._is_unreachable:
+            circuit, next_try_s = "unreachable", shut_s
+        elif shut_s > 0.0:
+            circuit, next_try_s = "open", shut_s
+        elif slot_s > 0.0:
+            circuit, next_try_s = "slot", slot_s
+        else:
+            circuit, next_try_s = "closed", 0.0
+        bound = self._governor
+        budget = (bound.left, bound.burst, bound.per_hour)
+        return Access(circuit, max(0.0, next_try_s), *budget, self._slot_s, self._timing.spread_s)
 
     def failed(self, error: SourceError) -> None:
         """Count a failure that concerns every kind, and close the door for a while."""
@@ -157,9 +187,15 @@ class Gate:
                 continue
             self._is_unreachable = False
             self._came_back = True
-            # The one place where a fleet's return is spread out: every node's cache of the past is worth nothing to a
-            # restarted API server (410), so that all of them would list at this very moment.
-            await self._clock.sleep(reconnect_delay_s(self._node_name, self._timing.spread_s))
+            # Every node's cache of the past is worth nothing to a restarted API server (410), so that the whole fleet
+            # would list at this very moment.
+            self._take_slot()
+            await self._clock.sleep(self._slot_s)
+
+    def _take_slot(self) -> None:
+        now_s = self._clock.now()
+        self._slot_from_s = now_s + self._slot_s
+        self._window_ends_s = now_s + self._timing.spread_s
 
     async def _send(self, verb: str, resource: Resource, query: Query) -> Answer:
         await self._governor.take()
@@ -174,7 +210,9 @@ class Gate:
             raise
         if answer.status == 200:
             self._came_back = False
-            self._backoff.reset()
+            if verb == "WATCH":
+                # A list has to arrive in full, and who the server is says little about what it can do.
+                self._backoff.reset()
             return answer
         body = await self._read_status(answer)
         self._sink.requested(verb, answer.status, len(body))

@@ -9,25 +9,21 @@ rotates them is followed: bound tokens, exec plugins, an edited kubeconfig, a ne
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from agent import __version__
 from agent.cluster.selection import EVERYTHING, Selection
 from agent.sources import Resume, Sink
-from agent.sources.api import MAX_MESSAGE, CredentialsError, Query, SilentError, UnreachableError, resources
-from agent.sources.counters import Counters
-from agent.sources.following import Following
-from agent.sources.gate import Gate
+from agent.sources.api import MAX_MESSAGE, CredentialsError, Query, SilentError, UnreachableError
+from agent.sources.api_source import ApiSource, Options
 from agent.sources.origin import Origin
-from agent.sources.pacing import Budget, Clock, Governor, Healing, LoopClock, Timing
-from agent.sources.reflector import Reflector, Shared
+from agent.sources.pacing import Timing
 
 if TYPE_CHECKING:
     import aiohttp
@@ -38,61 +34,30 @@ USER_AGENT = f"nodens/{__version__}"
 EXEC_PLUGIN_S = 20.0
 """How long a kubeconfig's exec plugin may take."""
 READ_BUFFER_BYTES = 128 * 1024
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+GONE_AFTER_MS = 30_000
+"""A connection whose other end acknowledges nothing for this long is over."""
 CONNECTIONS = 8
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-class KubernetesSource:
-    """Lists and watches Namespaces, Services and EndpointSlices.
+class KubernetesSource(ApiSource):
+    """Lists and watches Namespaces, Services and EndpointSlices by the official client.
 
     Args:
         origin: see `detect`.
-        selection: objects that count; passed to the server as selectors, and applied again here.
-        node_name: decides this node's place in the fleet's reconnect window.
-        timing: spans, for tests and for `spread_s`.
-        clock: time, for tests.
-        budget: requests that may be spent.
+        selection, options: see `ApiSource`.
     """
 
-    name = "kubernetes"
-
-    def __init__(
-        self,
-        origin: Origin,
-        selection: Selection = EVERYTHING,
-        *,
-        node_name: str = "",
-        timing: Timing | None = None,
-        clock: Clock | None = None,
-        budget: Budget = Budget(),  # noqa: B008 -- immutable
-    ) -> None:
+    def __init__(self, origin: Origin, selection: Selection = EVERYTHING, **options: Unpack[Options]) -> None:
+        super().__init__(selection, **options)
         self.origin = origin
-        self.counters = Counters()
-        self._selection = selection
-        self._node_name = node_name or socket.gethostname()
-        self._timing = timing or Timing()
-        self._clock = clock or LoopClock()
-        self.governor = Governor(self._clock, budget.burst, budget.per_hour)
-
-    def counts(self) -> dict[str, int]:
-        """See `Source.counts`; `waited` is how often the budget of requests made one wait."""
-        return {**dataclasses.asdict(self.counters), "waited": self.governor.waited}
 
     async def run(self, sink: Sink, resume: Resume, known_identity: str) -> None:
         """Follow the API servers for ever; see `sources.Source`."""
-        clock, timing = self._clock, self._timing
-        wanted = resources(self._selection)
-        following = Following(tuple(resource.kind for resource in wanted), sink, clock, timing.grace_s)
-        api = ClientApi(self.origin, timing)
-        gate = Gate(api, sink, clock, timing, self.governor, self.counters, known_identity, self._node_name)
-        healing = Healing(clock, timing.heal_every_s, timing.heal_gap_s)
-        shared = Shared(gate, sink, following, healing, clock, timing, self._selection, asyncio.Lock(), self.counters)
+        api = ClientApi(self.origin, self.timing)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(following.report(), name="kubernetes following")
-                for resource in wanted:
-                    reflector = Reflector(resource, shared, resume.get(resource.kind, ""))
-                    tasks.create_task(reflector.run(), name=f"kubernetes {resource.name}")
+            await self.follow(api, sink, resume, known_identity)
         finally:
             await api.close()
 
@@ -381,12 +346,16 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Open a socket whose peer is asked for a sign of life, so that a host that is gone is noticed in a minute."""
+    """Open a socket whose peer is asked for a sign of life, so that a host that is gone is noticed in half a minute.
+
+    The kernels do that among themselves: a packet without content after 15 s of silence, and nothing for the server.
+    """
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
-    for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE:
         made.setsockopt(socket.IPPROTO_TCP, option, value)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_AFTER_MS)
     return made
 
 

@@ -41,7 +41,8 @@ class Timing(NamedTuple):
         connect_s: TCP and TLS handshake.
         answer_s: from sending a request to the head of its answer.
         page_s: from the head of a list's answer to its end.
-        idle_s: silence on a watch after which it counts as dead; API servers send a bookmark every 60 s.
+        idle_s: silence on a watch after which it counts as dead; API servers send a bookmark every 60 s. A connection
+            whose other end is gone is found out by TCP before that.
         settle_s: a resumed watch that says nothing for this long was accepted (a refusal comes at once, as an event).
         watch_min_s, watch_max_s: asked for as `timeoutSeconds`, drawn between the two.
         short_s: a watch that ends sooner, without any progress, is a failure to be waited out.
@@ -62,7 +63,7 @@ class Timing(NamedTuple):
     connect_s: float = 10.0
     answer_s: float = 30.0
     page_s: float = 60.0
-    idle_s: float = 150.0
+    idle_s: float = 90.0
     settle_s: float = 0.2
     watch_min_s: float = 1_800.0
     watch_max_s: float = 3_600.0
@@ -124,6 +125,8 @@ class Governor:
 
     def __init__(self, clock: Clock, burst: int = 600, per_hour: int = 240) -> None:
         self.waited = 0
+        self.burst = burst
+        self.per_hour = per_hour
         self._clock = clock
         self._burst = float(burst)
         self._per_s = per_hour / 3_600.0
@@ -132,7 +135,9 @@ class Governor:
 
     @property
     def left(self) -> int:
-        """Requests that may be spent at once, as of the last one."""
+        """Requests that may be spent at once."""
+        if self._filled_s is not None:
+            self._fill()
         return int(self._tokens)
 
     async def take(self) -> None:
@@ -174,6 +179,16 @@ class Healing:
             return False
         self._last_s = now_s
         return True
+
+
+NODE_SPACING_S = 0.1
+"""Of the reconnect window, for each node of the fleet: ten full syncs a second, 9 s of an API server's CPU time where
+there are 10,000 Services."""
+
+
+def reconnect_window_s(fleet_nodes: int, at_least_s: float) -> float:
+    """Give the window over which a fleet comes back: it grows with the fleet."""
+    return max(at_least_s, fleet_nodes * NODE_SPACING_S)
 
 
 def reconnect_delay_s(node_name: str, spread_s: float) -> float:

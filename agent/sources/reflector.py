@@ -126,7 +126,9 @@ class Reflector:
             self._is_healing = self._must_list = False
             self._shared.healing.started(self._resource.kind)
         elif self._must_wait(error):
-            await self._shared.clock.sleep(self._backoff.next_s())
+            at_least_s = error.retry_after_s if isinstance(error, BehindError) else 0.0
+            at_least_s = min(at_least_s, self._shared.timing.retry_after_max_s)
+            await self._shared.clock.sleep(self._backoff.next_s(at_least_s=at_least_s))
 
     def _must_wait(self, error: SourceError) -> bool:
         """Decide what comes next; tell whether it has to wait here (what concerns every kind waits at the gate)."""
@@ -138,7 +140,8 @@ class Reflector:
                 return False
             case GoneError():
                 counters.gone += 1
-                # At once, unless a list itself ran into it: its pages took longer than the server's memory.
+                self._shared.gate.forgotten()
+                # No further wait, unless a list itself ran into it: its pages took longer than the server's memory.
                 is_list, self._must_list = self._must_list, True
                 return is_list
             case DisorderError():

@@ -13,6 +13,7 @@ import pytest
 
 from agent.cluster.objects import unpack_service
 from agent.sources import events, pages, paging
+from agent.sources.pacing import reconnect_delay_s
 from tests.scripted_api import (
     KUBE_SYSTEM_UID,
     Fault,
@@ -168,6 +169,76 @@ async def test_a_return_is_spread_over_the_fleet_s_window(api, mirror, tmp_path)
         await api.start()
         await connected(api, mirror)
     assert len([wait for wait in clock.waits if 20.0 < wait <= 300.0 and wait != 200.0]) >= 1
+
+
+async def test_a_list_after_a_410_waits_for_the_node_s_slot_and_watches_don_t(api, mirror, tmp_path):
+    """An API server restarted behind a load balancer: nothing was ever refused, and all nodes would list at once."""
+    clock = ScaledClock(1000.0)
+    timing = PATIENT._replace(spread_s=300.0, grace_s=200.0, idle_s=60_000.0)
+    slot_s = reconnect_delay_s("node-1", 300.0)
+    async with following(api.kubeconfig(tmp_path), mirror, timing=timing, clock=clock) as source:
+        await connected(api, mirror)
+        assert source.access().circuit == "closed"
+        api.advance(5)
+        api.forget()
+        api.break_watches()
+        await mirror.until(lambda: source.counters.gone == 3)
+        access = source.access()
+        assert (access.circuit, access.slot_s, access.window_s) == ("slot", slot_s, 300.0)
+        assert 0.0 < access.next_try_s <= slot_s
+        assert source.counters.lists == 3
+        await mirror.until(lambda: source.counters.lists == 6)
+        await follows(api, mirror)
+        assert source.access().circuit == "closed"
+    waits = [wait for wait in clock.waits if slot_s / 2 < wait <= slot_s]
+    assert waits  # once for all kinds: the second and third 410 are of the same outage
+
+
+async def test_after_an_outage_the_slot_is_waited_for_once(api, mirror, tmp_path):
+    clock = ScaledClock(1000.0)
+    timing = PATIENT._replace(spread_s=300.0, grace_s=200.0, idle_s=60_000.0, probe_min_s=5.0, probe_max_s=10.0)
+    slot_s = reconnect_delay_s("node-1", 300.0)
+    async with following(api.kubeconfig(tmp_path), mirror, timing=timing, clock=clock) as source:
+        await connected(api, mirror)
+        await api.stop()
+        await mirror.until(lambda: source.access().circuit == "unreachable")
+        api.advance()
+        api.forget()
+        await api.start()
+        await mirror.until(lambda: source.counters.lists == 6)
+    assert [wait for wait in clock.waits if slot_s * 0.5 < wait < 190.0] == [slot_s]  # beyond that is the grace
+
+
+async def test_a_list_that_never_arrives_in_full_is_asked_for_less_and_less(api, mirror, tmp_path):
+    clock = ScaledClock(1000.0)
+    timing = PATIENT._replace(backoff_s=0.5, backoff_max_s=120.0, silent_max_s=30.0, idle_s=60_000.0)
+    for number in range(600):
+        api.put(service("shop", f"svc-{number}"))
+    api.fail(Fault("LIST", "Service", times=8, cut_bytes=1000))
+    async with following(api.kubeconfig(tmp_path), mirror, timing=timing, clock=clock):
+        await follows(api, mirror)
+    spans = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert sum(clock.waits) <= sum(spans)
+    assert max(clock.waits) > 0.5  # the head of each answer was good: it must not count as a success
+
+
+async def test_a_server_that_is_behind_is_left_alone_as_long_as_it_asks(api, mirror, tmp_path):
+    clock = ScaledClock(100.0)
+    late = "Too large resource version: 9999, current: 5"
+    api.fail(Fault("LIST", "Service", status=504, retry_after_s=7, message=late))
+    async with following(api.kubeconfig(tmp_path), mirror, timing=PATIENT, clock=clock) as source:
+        await follows(api, mirror)
+    assert source.counters.behind == 1
+    assert max(clock.waits) >= 7.0
+
+
+async def test_an_open_circuit_says_when_it_tries_again(api, mirror, tmp_path):
+    api.fail(Fault("LIST", "Service", status=429, retry_after_s=500))
+    async with following(api.kubeconfig(tmp_path), mirror, timing=PATIENT) as source:
+        assert source.access() is None or source.access().circuit == "closed"
+        await mirror.until(lambda: source.access() is not None and source.access().circuit == "open")
+        assert 490.0 < source.access().next_try_s <= 501.0
+        assert source.access().budget_left == 600 - len(mirror.of("requested"))
 
 
 async def test_a_black_hole_is_noticed_by_its_silence(api, mirror, tmp_path):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from agent import __version__, wire
+from agent import __version__, sources, wire
 from agent.cluster.objects import KINDS
 from agent.lifecycle.readiness import Readiness
 from agent.lifecycle.reload import Reloader
@@ -20,7 +20,7 @@ from agent.lifecycle.supervisor import Supervisor
 from agent.observe.lag import LoopLag
 from agent.observe.logs import Logs
 from agent.observe.recent import Rate, Recent
-from agent.observe.status import Durations, Process, Skipped, Snapshot, Source, Status, Traffic
+from agent.observe.status import Access, Durations, Process, Skipped, Snapshot, Source, Status, Traffic
 from agent.server.counters import LATENCY_BOUNDS_S
 from agent.server.responder import Responder
 from agent.snapshot.persister import Persister
@@ -48,7 +48,7 @@ class Rooms(NamedTuple):
     reloader: Reloader
     lag: LoopLag
     logs: Logs
-    source_counts: Callable[[], Mapping[str, int]]
+    source: Callable[[], sources.Source | None]
 
 
 class Survey:
@@ -113,7 +113,7 @@ class Survey:
         """Gather every count of a bound that was met, or of what should not happen."""
         rooms = self._rooms
         publisher, persister, counters = rooms.publisher, rooms.persister, rooms.responder().counters
-        disk = persister.generations.counts
+        disk, source = persister.generations.counts, rooms.source()
         return {
             "query": {
                 **counters.faults,
@@ -146,7 +146,7 @@ class Survey:
                 "bytes_left_behind": disk.left_bytes,
                 "files_removed": disk.removed,
             },
-            "source": dict(rooms.source_counts()),
+            "source": dict(source.counts()) if source is not None else {},
         }
 
     def _source(self, age_s: int) -> Source:
@@ -166,7 +166,13 @@ class Survey:
             api_requests_last_hour=self._recent.total(time.monotonic()),
             api_requests=requests,
             api_bytes=publisher.request_bytes,
+            access=self._access(),
         )
+
+    def _access(self) -> Access | None:
+        source = self._rooms.source()
+        access = source.access() if source is not None else None
+        return Access(**access._asdict()) if access is not None else None
 
     def _snapshot(self) -> Snapshot:
         publisher, persister = self._rooms.publisher, self._rooms.persister

@@ -21,7 +21,7 @@ from agent.config import SocketAddress, UnixPath
 from agent.config.addresses import reachable
 from agent.errors import NodensError
 from agent.observe.status import Status, decode
-from agent.observe.words import age, amount, count, state_in_words
+from agent.observe.words import access_in_words, age, amount, count, state_in_words
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -117,7 +117,7 @@ def lines(status: Status, now_unix_s: float, *, coloured: bool) -> Iterator[str]
     if source.last_error:
         yield _row("last error", f"{source.last_error} ({_ago(source.last_error_unix_s, now_unix_s)})")
     if source.name == "kubernetes":
-        yield _row("API", f"{count(source.api_requests_last_hour)} requests in the last hour")
+        yield _row("API", f"{count(source.api_requests_last_hour)} requests in the last hour{access_in_words(source)}")
     yield _row(
         "snapshot",
         f"generation {snapshot.generation}, {count(snapshot.records)} names from {_counts(snapshot.objects)}",

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 
-from agent.observe.status import Durations, Status
+from agent.observe.status import CIRCUITS, Access, Durations, Status
 
 RCODES = ("NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED", "FORMERR", "NOTIMP")
 FRESHNESS = ("fresh", "stale", "override")
@@ -133,6 +133,33 @@ def _source(status: Status) -> Families:
             requests.add_metric((verb, code), count)
     yield requests
     yield _counter("nodens_api_received_bytes_total", "Bytes received from the API servers.", source.api_bytes)
+    if source.access is not None:
+        yield from _access(source.access)
+
+
+def _access(access: Access) -> Families:
+    yield _gauge(
+        "nodens_api_budget_left",
+        "Requests to the API servers that may be spent at once; at 0 the source waits (api.burst, requests_per_hour).",
+        access.budget_left,
+    )
+    yield _gauges(
+        "nodens_api_circuit",
+        "1 for how the API servers are asked now: closed, requests pass; open, nothing is asked for a while after"
+        " failures; unreachable, only TCP connects are tried; slot, the node waits for its place after an outage.",
+        "state",
+        {state: int(state == access.circuit) for state in CIRCUITS},
+    )
+    yield _gauge(
+        "nodens_api_next_try_seconds",
+        "Time until the API servers are asked again; 0 while requests pass.",
+        access.next_try_s,
+    )
+    yield _gauge(
+        "nodens_api_reconnect_slot_seconds",
+        "How long after an outage this node waits before it asks or lists, by its name (api.fleet_nodes).",
+        access.slot_s,
+    )
 
 
 def _traffic(status: Status) -> Families:

@@ -13,7 +13,7 @@ from html import escape
 
 from agent.observe.http import DEFAULT_POLICY
 from agent.observe.status import Status
-from agent.observe.words import age, amount, count, state_in_words
+from agent.observe.words import access_in_words, age, amount, count, state_in_words
 
 REFRESH_S = 5
 _STYLE = """
@@ -96,7 +96,7 @@ def _source_rows(status: Status) -> Rows:
     if source.cluster:
         yield "cluster", source.cluster
     if source.name == "kubernetes":
-        yield "API requests, last hour", count(source.api_requests_last_hour)
+        yield "API requests, last hour", f"{count(source.api_requests_last_hour)}{access_in_words(source)}"
 
 
 def _snapshot_rows(status: Status) -> Rows:

@@ -9,6 +9,28 @@ from __future__ import annotations
 import msgspec
 
 SCHEMA = 1
+CIRCUITS = ("closed", "open", "unreachable", "slot")
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """How the source stands with the API servers.
+
+    Attributes:
+        circuit: one of `CIRCUITS`: requests pass; after failures nothing is asked for a while; only TCP connects are
+            tried; the node waits for its place in the fleet's reconnect window.
+        next_try_s: seconds until something is asked again, 0 while requests pass.
+        budget_left, budget_burst: requests that may be spent at once, now and at most.
+        budget_per_hour: how fast they come back.
+        slot_s, window_s: the node's place in the reconnect window, and the window.
+    """
+
+    circuit: str = "closed"
+    next_try_s: float = 0.0
+    budget_left: int = 0
+    budget_burst: int = 0
+    budget_per_hour: int = 0
+    slot_s: float = 0.0
+    window_s: float = 0.0
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -25,6 +47,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fa
         api_requests_last_hour: requests to the API servers.
         api_requests: verb → code → count since the start (code "0": no answer).
         api_bytes: bytes received from the API servers.
+        access: how it stands with them; None where there are none.
     """
 
     name: str = ""
@@ -37,6 +60,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fa
     api_requests_last_hour: int = 0
     api_requests: dict[str, dict[str, int]] = {}
     api_bytes: int = 0
+    access: Access | None = None
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.observe.status import Durations, Process, Skipped, Snapshot, Source, Status, Traffic
+from agent.observe.status import Access, Durations, Process, Skipped, Snapshot, Source, Status, Traffic
 
 
 def full(**changes) -> Status:
@@ -22,6 +22,15 @@ def full(**changes) -> Status:
             api_requests_last_hour=17,
             api_requests={"list": {"200": 3, "429": 1}, "watch": {"200": 9, "0": 4}},
             api_bytes=12_345,
+            access=Access(
+                circuit="open",
+                next_try_s=41.2,
+                budget_left=588,
+                budget_burst=600,
+                budget_per_hour=240,
+                slot_s=3.5,
+                window_s=10.0,
+            ),
         ),
         "snapshot": Snapshot(
             generation=812,

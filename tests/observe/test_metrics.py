@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.observe.metrics import Metrics
-from agent.observe.status import Snapshot, Status, decode, encode
+from agent.observe.status import CIRCUITS, Snapshot, Status, decode, encode
 
 from .statuses import full
 
@@ -30,7 +30,8 @@ def test_every_metric_that_operations_names_is_there():
         nodens_responses_total nodens_request_duration_seconds_bucket nodens_request_duration_seconds_sum
         nodens_dropped_total nodens_event_loop_lag_seconds nodens_persist_failures_total nodens_objects
         nodens_objects_skipped_total nodens_journal_bytes nodens_generation_writes_total nodens_tcp_connections
-        nodens_task_failures_total nodens_build_info process_resident_memory_bytes process_cpu_seconds_total"""
+        nodens_task_failures_total nodens_api_budget_left nodens_api_circuit nodens_api_next_try_seconds
+        nodens_api_reconnect_slot_seconds nodens_build_info process_resident_memory_bytes process_cpu_seconds_total"""
     assert set(wanted.split()) <= names
     assert not {name for name in names if name.startswith("coredns")}
 
@@ -43,6 +44,11 @@ def test_values_come_from_the_status():
     assert got["nodens_build_info", ("version", "0.1.0"), ("wire", "python")] == 1
     assert got["nodens_objects", ("kind", "Service")] == 10_000
     assert got["nodens_source_connected",] == 0
+    assert got["nodens_api_budget_left",] == 588
+    assert {state: got["nodens_api_circuit", ("state", state)] for state in CIRCUITS} == {
+        **dict.fromkeys(CIRCUITS, 0),
+        "open": 1,
+    }
     assert got["nodens_events_total", ("event", "damaged_nodes"), ("room", "query")] == 2
 
 

@@ -195,7 +195,8 @@ class Gate:
     def _take_slot(self) -> None:
         now_s = self._clock.now()
         self._slot_from_s = now_s + self._slot_s
-        self._window_ends_s = now_s + self._timing.spread_s
+        # What is refused from here on until then is still of the same outage.
+        self._window_ends_s = self._slot_from_s + self._timing.spread_s + self._timing.answer_s
 
     async def _send(self, verb: str, resource: Resource, query: Query) -> Answer:
         await self._governor.take()

@@ -136,10 +136,11 @@ async def following(
     selection=EVERYTHING,
     timing=QUICK,
     clock=None,
+    name="node-1",
 ):
     """Run the source for as long as the block lasts; it must never end by itself."""
     origin = kubeconfig if isinstance(kubeconfig, Origin) else Origin(str(kubeconfig))
-    source = KubernetesSource(origin, selection, node_name="node-1", timing=timing, clock=clock)
+    source = KubernetesSource(origin, selection, node_name=name, timing=timing, clock=clock)
     task = asyncio.create_task(source.run(mirror, resume or {}, identity))
     try:
         yield source

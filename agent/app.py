@@ -158,7 +158,8 @@ class App:
             lambda: self._source,
         )
         listen = tuple(_text(pair.address) for pair in pairs)
-        survey = Survey(Identity(self.name, origin.name, listen, tuple(self.config.zones)), rooms, self._refused)
+        identity = Identity(self.name, origin.name, listen, tuple(self.config.zones), self.config.state_dir)
+        survey = Survey(identity, rooms, self._refused)
         survey.restore_s, survey.started_s = restore_s, _process_age_s()
         log.info(
             "answering on %s, %.3f s after the start (%s)", ", ".join(listen), survey.started_s, wire.IMPLEMENTATION

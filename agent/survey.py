@@ -35,6 +35,7 @@ class Identity(NamedTuple):
     source: str
     listen: tuple[str, ...]
     zones: tuple[str, ...]
+    state_dir: str
 
 
 class Rooms(NamedTuple):
@@ -225,6 +226,7 @@ class Survey:
             first_answer_s=self.started_s,
             listen=identity.listen,
             zones=identity.zones,
+            state_dir=identity.state_dir,
             loop_lag_s=rooms.lag.worst_s,
             task_failures=dict(rooms.supervisor.failures),
             reloads_applied=rooms.reloader.applied,

@@ -17,11 +17,13 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from agent.commands.arguments import add_options, read_config
+from agent.commands.presentation import one_line
 from agent.config import SocketAddress, UnixPath
 from agent.config.addresses import reachable
 from agent.errors import NodensError
+from agent.observe.notes import BAD, GOOD, INFO, WARN, headline, notes
 from agent.observe.status import Status, decode
-from agent.observe.words import access_in_words, age, amount, count, state_in_words
+from agent.observe.words import access_in_words, age, amount, count
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -35,7 +37,7 @@ examples:
 
 Exit code 0 if the agent answered; 1 if not, and then what is on disk is shown.
 """
-_COLOURS = {"fresh": "32", "stale": "33", "expired": "31", "not_ready": "31"}
+_COLOURS = {GOOD: "32", INFO: "36", WARN: "33", BAD: "31"}
 
 
 class UnreachableError(NodensError):
@@ -104,10 +106,12 @@ def fetch(admin: SocketAddress | UnixPath) -> bytes:
 def lines(status: Status, now_unix_s: float, *, coloured: bool) -> Iterator[str]:
     """Write a status for people: what matters first, one line each."""
     process, source, snapshot, traffic = status.process, status.source, status.snapshot, status.traffic
-    title, sentence = state_in_words(status)
-    yield f"{_paint(title, _COLOURS.get(status.state, '0'), coloured=coloured)}  {sentence}"
-    if not status.ready:
-        yield _row("not ready", "; ".join(f"{name}: {reason}" for name, reason in status.not_ready.items()))
+    first = headline(status)
+    remedy = f" Do: {first.do}." if first.do else ""
+    yield f"{_paint(first.title, _COLOURS[first.severity], coloured=coloured)}  {one_line(first.sentence + remedy)}"
+    for note in notes(status):
+        row = _row(note.title, note.sentence + (f". Do: {note.do}" if note.do and note.do != first.do else ""))
+        yield _paint(row, _COLOURS[note.severity], coloured=coloured and note.severity != INFO)
     yield _row("agent", f"nodens {process.version} ({process.wire}) on {process.identity}, up {age(process.uptime_s)}")
     yield _row("serves", f"{', '.join(process.zones)} on {', '.join(process.listen)}")
     followed = "followed" if source.connected else source.note or "not followed"
@@ -124,23 +128,13 @@ def lines(status: Status, now_unix_s: float, *, coloured: bool) -> Iterator[str]
     )
     on_disk = f"{amount(snapshot.disk_bytes)} + {amount(snapshot.journal_bytes)} journal"
     yield _row("on disk", f"{on_disk}, written {_ago(snapshot.written_unix_s, now_unix_s)}")
-    if snapshot.persist_failures:
-        trouble = snapshot.persist_error or "over by now"
-        yield _row("disk trouble", f"{count(snapshot.persist_failures)} failed writes: {trouble}")
-    for refused in snapshot.refused[:3]:
-        yield _row("refused", refused)
     yield _row("queries", f"{traffic.queries_per_s:,.1f}/s; {_counts(traffic.queries)}")
     yield _row("answers", _counts(traffic.answers))
     yield _row("responses", _counts({code: number for code, number in traffic.responses.items() if number}))
     if any(traffic.dropped.values()):
         yield _row("dropped", _counts({reason: number for reason, number in traffic.dropped.items() if number}))
-    if any(snapshot.skipped_total.values()):
-        yield _row("skipped", _counts({kind: number for kind, number in snapshot.skipped_total.items() if number}))
-        for skipped in snapshot.skipped[-3:]:
-            yield _row("", f"{skipped.kind} {skipped.name}: {skipped.reason}")
-    failures = {task: number for task, number in process.task_failures.items() if number}
-    if failures:
-        yield _row("failed tasks", _counts(failures))
+    for skipped in snapshot.skipped[-3:]:
+        yield _row("skipped last", f"{skipped.kind} {skipped.name}: {skipped.reason}")
 
 
 class OnDisk(msgspec.Struct, frozen=True):
@@ -196,8 +190,7 @@ def _from_disk(state_dir: str, *, as_json: bool) -> int:
 
 
 def _row(name: str, text: str) -> str:
-    line = f"  {name:13}{text}"
-    return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)
+    return one_line(f"  {name:13}{text}")
 
 
 def _counts(values: Mapping[str, int]) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from agent.observe.http import DEFAULT_POLICY
+from agent.observe.notes import Note, headline, notes
 from agent.observe.status import Status
-from agent.observe.words import access_in_words, age, amount, count, state_in_words
+from agent.observe.words import access_in_words, age, amount, count
 
 REFRESH_S = 5
 _STYLE = """
@@ -30,15 +31,17 @@ header h1{color:var(--ink)}
 .state{background:var(--card);border:1px solid var(--line);border-left:.5rem solid var(--dim);border-radius:.5rem;
 padding:1rem 1.25rem;margin-bottom:1rem}
 .state strong{font-size:1.6rem;line-height:1.2;display:block}
-.fresh{border-left-color:var(--good)}.fresh strong{color:var(--good)}
-.stale{border-left-color:var(--warn)}.stale strong{color:var(--warn)}
-.expired,.not_ready{border-left-color:var(--bad)}.expired strong,.not_ready strong{color:var(--bad)}
+.state p{margin:.25rem 0 0;color:var(--dim)}
+.good{border-left-color:var(--good)}.good strong{color:var(--good)}
+.warn{border-left-color:var(--warn)}.warn strong{color:var(--warn)}
+.bad{border-left-color:var(--bad)}.bad strong{color:var(--bad)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1rem}
 section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:1rem 1.25rem}
 h2{font-size:.8rem;text-transform:uppercase;letter-spacing:.06em;color:var(--dim);margin:0 0 .5rem}
 dl{display:grid;grid-template-columns:auto 1fr;gap:.15rem 1rem;margin:0}
 dt{color:var(--dim)}dd{margin:0;text-align:right;font-variant-numeric:tabular-nums;overflow-wrap:break-word;min-width:0}
-.wide{grid-column:1/-1}.wide dd{text-align:left}.trouble{border-left:.5rem solid var(--warn)}
+.wide{grid-column:1/-1}.wide dd{text-align:left}.note{border-left:.5rem solid var(--line)}
+.note.warn{border-left-color:var(--warn)}.note.bad{border-left-color:var(--bad)}
 footer{margin-top:1rem;color:var(--dim)}a{color:inherit}
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -49,10 +52,10 @@ Rows = Iterable[tuple[str, object]]
 def render(status: Status) -> str:
     """Write the page for a status."""
     process, traffic, snapshot = status.process, status.traffic, status.snapshot
-    title, sentence = state_in_words(status)
-    trouble = list(_trouble_rows(status))
+    first, others = headline(status), notes(status)
+    remedy = f"<p>Do: {escape(first.do)}</p>" if first.do else ""
     cards = [
-        *([_card("Trouble", trouble, "wide trouble")] if trouble else ()),
+        *([_card("To know", map(_note_row, others), f"wide note {others[0].severity}")] if others else ()),
         _card("Source", _source_rows(status)),
         _card("Snapshot", _snapshot_rows(status)),
         _card("Queries", [
@@ -78,10 +81,12 @@ def render(status: Status) -> str:
         "<!doctype html>"
         f'<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{REFRESH_S}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)} · nodens {escape(process.identity)}</title><style>{_STYLE}</style></head><body><main>"
+        f"<title>{escape(first.title)} · nodens {escape(process.identity)}</title>"
+        f"<style>{_STYLE}</style></head><body><main>"
         f"<header><h1>nodens · {escape(process.identity)}</h1>"
         f"<span>{escape(process.version)} · {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}</span></header>"
-        f'<div class="state {escape(status.state)}"><strong>{escape(title)}</strong>{escape(sentence)}</div>'
+        f'<div class="state {first.severity}"><strong>{escape(first.title)}</strong>'
+        f"{escape(first.sentence)}{remedy}</div>"
         f'<div class="cards">{"".join(cards)}</div>'
         '<footer><a href="status">status</a> · <a href="metrics">metrics</a> · <a href="readyz">readyz</a></footer>'
         "</main></body></html>"
@@ -112,20 +117,8 @@ def _snapshot_rows(status: Status) -> Rows:
     yield "journal", amount(snapshot.journal_bytes)
 
 
-def _trouble_rows(status: Status) -> Rows:
-    source, snapshot = status.source, status.snapshot
-    for name, reason in status.not_ready.items():
-        yield f"not ready: {name}", reason
-    if source.last_error and not source.connected:
-        yield "source", f"{source.last_error} ({_ago(source.last_error_unix_s)})"
-    if snapshot.persist_failures:
-        trouble = snapshot.persist_error or "over by now"
-        yield "disk", f"{count(snapshot.persist_failures)} failed writes: {trouble}"
-    for refused in snapshot.refused:
-        yield "refused at start", refused
-    for task, failures in status.process.task_failures.items():
-        if failures:
-            yield f"task {task}", f"failed and was started again {count(failures)} times"
+def _note_row(note: Note) -> tuple[str, object]:
+    return note.title, f"{note.sentence}. Do: {note.do}" if note.do else note.sentence
 
 
 def _card(title: str, rows: Rows, style: str = "") -> str:

@@ -151,6 +151,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
         first_answer_s: from the start of the process until it was ready to answer.
         listen: where DNS is served.
         zones: own zones.
+        state_dir: where the snapshot is kept.
         loop_lag_s: worst delay of the event loop in the last half minute or so.
         task_failures: task → how often it failed and was started again.
         reloads_applied, reloads_refused: SIGHUPs.
@@ -166,6 +167,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     first_answer_s: float = 0.0
     listen: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
+    state_dir: str = ""
     loop_lag_s: float = 0.0
     task_failures: dict[str, int] = {}
     reloads_applied: int = 0

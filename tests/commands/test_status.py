@@ -65,11 +65,13 @@ def test_a_person_sees_state_age_and_source_first(agent, capsys):
     )
     assert rows["snapshot"] == "generation 812, 45,210 names from 40 Namespace, 10,000 Service, 10,400 EndpointSlice"
     assert rows["on disk"].startswith("8.6 MiB + 2.0 KiB journal, written ")
-    assert rows["disk trouble"] == "1 failed writes: No space left on device"
+    assert rows["disk trouble"].startswith("1 failed writes: No space left on device; a restart would come back with")
     assert rows["refused"] == "gen-811.nds: section answers is cut"
     assert rows["answers"] == "990,000 fresh, 10,000 stale, 0 override"
-    assert rows["skipped"] == "2 Service"
-    assert rows["failed tasks"] == "1 source"
+    assert rows["skipped"].startswith("2 Service could not be used")
+    assert rows["skipped last"].startswith("Service shop/<b>bad</b>: ")
+    assert rows["failed tasks"].startswith("1 source; ")
+    assert "Do: look at the API servers" in first
 
 
 def test_a_fresh_agent_needs_few_lines(agent, capsys):

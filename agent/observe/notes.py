@@ -1,0 +1,130 @@
+"""What a person should know of an agent right now, worst first, each with what to type.
+
+Law: pure; one function for each thing that can be wrong, in `_NOTES`. The same notes stand in `nodens status` and on
+the page. What to do is something that can be typed or done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from agent.observe.status import Status
+from agent.observe.words import count, state_in_words
+
+GOOD, INFO, WARN, BAD = "good", "info", "warn", "bad"
+SEVERITIES = (GOOD, INFO, WARN, BAD)
+"""From nothing to do, over good to know and look today, to look now."""
+MAX_REFUSED = 3
+_STATE_SEVERITIES = {"fresh": GOOD, "stale": WARN, "expired": BAD, "not_ready": BAD}
+
+
+class Note(NamedTuple):
+    """One thing to know.
+
+    Attributes:
+        severity: one of `SEVERITIES`.
+        title: two words at most, such as `disk trouble`.
+        sentence: what is the matter.
+        do: what to type or do; empty when there is nothing.
+    """
+
+    severity: str
+    title: str
+    sentence: str
+    do: str = ""
+
+
+def headline(status: Status) -> Note:
+    """Give the one line to read: the state, and if that is well the worst note."""
+    title, sentence = state_in_words(status)
+    severity = _STATE_SEVERITIES.get(status.state, BAD)
+    if severity == GOOD and not status.source.connected:
+        severity = WARN
+    state = Note(severity, title, sentence, _remedy(status))
+    worst = next(iter(notes(status)), None)
+    if severity != GOOD or worst is None or worst.severity == INFO:
+        return state
+    return Note(worst.severity, f"{title}, {worst.title}", worst.sentence, worst.do)
+
+
+def notes(status: Status) -> list[Note]:
+    """List what else there is to know, worst first; of one severity in the order of `_NOTES`."""
+    found = [note for look in _NOTES for note in look(status)]
+    return sorted(found, key=lambda note: -SEVERITIES.index(note.severity))
+
+
+def _remedy(status: Status) -> str:
+    """What to do about the state."""
+    source = status.source
+    if status.state == "fresh" and source.connected:
+        return ""
+    mend = "bring the file back or mend it" if source.name == "file" else "look at the API servers and at `last error`"
+    if status.state == "fresh":
+        return "nothing yet; a restart is safe"
+    if status.state == "stale":
+        return f"{mend}; a restart is safe"
+    if status.state == "expired":
+        return f"{mend}; to answer meanwhile set max_stale to 0 and send SIGHUP"
+    return mend
+
+
+def _not_ready(status: Status) -> Iterator[Note]:
+    for guard, reason in status.not_ready.items():
+        yield Note(BAD, "not ready", f"{guard}: {reason}")
+
+
+def _disk(status: Status) -> Iterator[Note]:
+    held = status.snapshot
+    failed = f"{count(held.persist_failures)} failed writes: {held.persist_error or 'over by now'}"
+    if held.persist_error:
+        where = status.process.state_dir
+        yield Note(
+            WARN, "disk trouble", f"{failed}; a restart would come back with older answers",
+            f"df -h {where}; ls -ld {where}" if where else "look at the disk of the state directory",
+        )  # fmt: skip
+    elif held.persist_failures:
+        yield Note(INFO, "disk trouble", failed)
+
+
+def _refused(status: Status) -> Iterator[Note]:
+    for refused in status.snapshot.refused[:MAX_REFUSED]:
+        yield Note(INFO, "refused", refused)
+
+
+def _tasks(status: Status) -> Iterator[Note]:
+    failures = {task: number for task, number in status.process.task_failures.items() if number}
+    if failures:
+        listed = ", ".join(f"{count(number)} {task}" for task, number in failures.items())
+        yield Note(WARN, "failed tasks", f"{listed}; each was started again", "look for its name in the log")
+
+
+def _skipped(status: Status) -> Iterator[Note]:
+    skipped = {kind: number for kind, number in status.snapshot.skipped_total.items() if number}
+    if skipped:
+        listed = ", ".join(f"{count(number)} {kind}" for kind, number in skipped.items())
+        yield Note(INFO, "skipped", f"{listed} could not be used, the others apply", "mend the objects listed below")
+
+
+def _damaged(status: Status) -> Iterator[Note]:
+    damaged = status.events.get("query", {}).get("damaged_nodes", 0)
+    if damaged:
+        sentence = f"{count(damaged)} answers could not be made from what is held, SERVFAIL instead"
+        yield Note(BAD, "damaged", sentence, "nodens snapshot verify, then restart it")
+
+
+def _log_lines(status: Status) -> Iterator[Note]:
+    lost = status.process.log_lines_dropped
+    if lost:
+        yield Note(INFO, "log", f"{count(lost)} lines were lost because stderr was stuck")
+
+
+_NOTES: tuple[Callable[[Status], Iterator[Note]], ...] = (
+    _not_ready,
+    _damaged,
+    _disk,
+    _tasks,
+    _refused,
+    _skipped,
+    _log_lines,
+)

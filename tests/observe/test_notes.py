@@ -1,0 +1,63 @@
+"""What a person is told first, in every state an agent can be in."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.observe.notes import BAD, GOOD, INFO, SEVERITIES, WARN, headline, notes
+from agent.observe.page import render
+from agent.observe.status import Process, Snapshot, Source, Status
+
+from .statuses import full
+
+FOLLOWED = Source(name="kubernetes", connected=True)
+FRESH = Status(state="fresh", ready=True, source=FOLLOWED)
+
+
+@pytest.mark.parametrize(
+    ("status", "severity", "title", "do"),
+    [
+        (FRESH, GOOD, "Fresh", ""),
+        (Status(state="fresh", ready=True, age_s=7), WARN, "Fresh, source lost", "a restart is safe"),
+        (Status(state="stale", ready=True, age_s=1843), WARN, "Stale for 30m 43s", "a restart is safe"),
+        (Status(state="stale", source=Source(name="file")), WARN, "Stale for 0s", "bring the file back"),
+        (Status(state="expired", age_s=7200), BAD, "Expired, 2h old", "max_stale"),
+        (Status(), BAD, "Not ready", "API servers"),
+    ],
+    ids=lambda value: value.state if isinstance(value, Status) else "",
+)
+def test_the_first_line_says_the_state_and_what_to_do(status, severity, title, do):
+    first = headline(status)
+    assert (first.severity, first.title) == (severity, title)
+    assert do in first.do
+    assert bool(first.do) == (severity != GOOD)
+
+
+def test_while_answers_are_fresh_the_first_line_is_the_worst_note():
+    disk = Snapshot(persist_failures=3, persist_error="No space left on device")
+    status = Status(state="fresh", ready=True, source=FOLLOWED, snapshot=disk, process=Process(state_dir="/s/d"))
+    first = headline(status)
+    assert first.title == "Fresh, disk trouble"
+    assert "No space left on device" in first.sentence
+    assert first.do == "df -h /s/d; ls -ld /s/d"
+
+
+def test_what_is_only_good_to_know_leaves_fresh_alone():
+    status = Status(state="fresh", ready=True, source=FOLLOWED, snapshot=Snapshot(refused=("gen-1.nds: cut",)))
+    assert [note.severity for note in notes(status)] == [INFO]
+    assert headline(status).title == "Fresh"
+
+
+def test_notes_come_worst_first():
+    found = notes(full(not_ready={"snapshot": "no valid snapshot yet"}))
+    severities = [SEVERITIES.index(note.severity) for note in found]
+    assert severities == sorted(severities, reverse=True)
+    assert {note.title for note in found} >= {"not ready", "damaged", "disk trouble", "failed tasks", "refused"}
+
+
+def test_the_page_says_the_same():
+    status = full()
+    page = render(status)
+    assert f'<div class="state {WARN}"><strong>Stale for 30m 43s</strong>' in page
+    for note in notes(status):
+        assert f"<dt>{note.title}</dt>" in page

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from agent import __version__
 from agent.errors import ConfigError, NodensError
@@ -23,6 +24,7 @@ COMMANDS = {
     "serve": "answer DNS queries from the snapshot, and keep it up to date",
     "check": "check a configuration; show what is in force, or every option there is",
     "status": "state, age, source and counters of the running agent",
+    "rollout-gate": "tell by the exit code whether the next wave of a rollout may go",
     "resolve": "what a name resolves to, read from disk; no agent needed",
     "snapshot": "list, show, verify, export and compare what is on disk",
 }
@@ -77,9 +79,13 @@ def _run(words: list[str]) -> int:
     if not args.command:
         parser.print_help()
         return EXIT_USAGE
-    code: int = importlib.import_module(f"agent.commands.{args.command}").run(args)
+    code: int = _module(args.command).run(args)
     sys.stdout.flush()
     return code
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"agent.commands.{command.replace('-', '_')}")
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
@@ -102,5 +108,5 @@ def _parser(command: str) -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         if name == command:
-            importlib.import_module(f"agent.commands.{name}").add_arguments(sub)
+            _module(name).add_arguments(sub)
     return parser

@@ -178,6 +178,9 @@ def _budget(status: Status, limits: Limits) -> Iterator[Reason]:
     spent = status.source.api_requests_last_hour
     if limits.max_api_requests is not None and spent > limits.max_api_requests:
         yield Reason("over_budget", f"{count(spent)} API requests in the last hour, over --max-api-requests")
+    access = status.source.access
+    if access is not None and not access.budget_left:
+        yield Reason("over_budget", f"its budget of API requests is spent ({count(spent)} in the last hour)")
 
 
 def _disk(status: Status, _: Limits) -> Iterator[Reason]:

@@ -6,6 +6,7 @@ the page. What to do is something that can be typed or done.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ GOOD, INFO, WARN, BAD = "good", "info", "warn", "bad"
 SEVERITIES = (GOOD, INFO, WARN, BAD)
 """From nothing to do, over good to know and look today, to look now."""
 MAX_REFUSED = 3
+LOW_BUDGET_PERCENT = 10
 _STATE_SEVERITIES = {"fresh": GOOD, "stale": WARN, "expired": BAD, "not_ready": BAD}
 
 
@@ -113,6 +115,31 @@ def _damaged(status: Status) -> Iterator[Note]:
         yield Note(BAD, "damaged", sentence, "nodens snapshot verify, then restart it")
 
 
+def _budget(status: Status) -> Iterator[Note]:
+    access = status.source.access
+    if access is None or access.budget_left * 100 > access.budget_burst * LOW_BUDGET_PERCENT:
+        return
+    if access.budget_left:
+        sentence = f"{count(access.budget_left)} of {count(access.budget_burst)} API requests are left at once"
+        yield Note(INFO, "API budget", f"{sentence}, {count(access.budget_per_hour)} an hour come back")
+    else:
+        sentence = f"spent: one API request every {3600 / max(1, access.budget_per_hour):.0f} s, so changes arrive late"
+        yield Note(WARN, "API budget", sentence, "find in the log why it lists so often; api.burst is the bound")
+
+
+def _circuit(status: Status) -> Iterator[Note]:
+    access = status.source.access
+    if access is None or access.circuit == "closed":
+        return
+    when = f"in {max(1, math.ceil(access.next_try_s))} s"
+    sentence = {
+        "unreachable": f"not to be reached, the next connect comes {when}",
+        "open": f"left alone after failures, asked again {when}",
+        "slot": f"this node's place in the fleet's return comes {when}",
+    }.get(access.circuit, f"{access.circuit}, asked again {when}")
+    yield Note(INFO, "API servers", sentence)
+
+
 def _log_lines(status: Status) -> Iterator[Note]:
     lost = status.process.log_lines_dropped
     if lost:
@@ -124,6 +151,8 @@ _NOTES: tuple[Callable[[Status], Iterator[Note]], ...] = (
     _damaged,
     _disk,
     _tasks,
+    _budget,
+    _circuit,
     _refused,
     _skipped,
     _log_lines,

@@ -5,8 +5,6 @@ Law: pure text; the same words on the page and in `nodens status`.
 
 from __future__ import annotations
 
-import math
-
 from agent.observe.status import Source, Status
 
 
@@ -37,19 +35,9 @@ def amount(size_bytes: int) -> str:
 
 
 def access_in_words(source: Source) -> str:
-    """Say what may still be asked of the API servers, and when they are asked next, to be added to a count."""
+    """Say what may still be asked of the API servers, to be added to a count."""
     access = source.access
-    if access is None:
-        return ""
-    left = f", {count(access.budget_left)} of {count(access.budget_burst)} left at once"
-    when = f"in {max(1, math.ceil(access.next_try_s))} s"
-    if access.circuit == "unreachable":
-        return f"{left}; unreachable, next connect {when}"
-    if access.circuit == "open":
-        return f"{left}; left alone after failures, asked again {when}"
-    if access.circuit == "slot":
-        return f"{left}; waits for its place in the fleet's reconnect window, {when}"
-    return left
+    return f", {count(access.budget_left)} of {count(access.budget_burst)} left at once" if access is not None else ""
 
 
 def state_in_words(status: Status) -> tuple[str, str]:

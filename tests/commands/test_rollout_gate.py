@@ -10,7 +10,7 @@ import pytest
 
 from agent.cli import main
 from agent.commands.rollout_gate import Limits, judge
-from agent.observe.status import Process, Snapshot, Source, Status, encode
+from agent.observe.status import Access, Process, Snapshot, Source, Status, encode
 from tests.commands.test_status import Agent
 
 FOLLOWED = Source(name="kubernetes", connected=True, note="following", api_requests_last_hour=17)
@@ -55,6 +55,12 @@ def test_what_closes_the_gate(status, found):
 def test_requests_count_only_against_a_number_that_was_given():
     assert reasons(well(), Limits(max_api_requests=17)) == []
     assert reasons(well(), Limits(max_api_requests=16)) == ["over_budget"]
+
+
+def test_an_agent_that_has_spent_its_budget_closes_the_gate():
+    for left, found in ((1, []), (0, ["over_budget"])):
+        access = Access(budget_left=left, budget_burst=600, budget_per_hour=240)
+        assert reasons(well(source=msgspec.structs.replace(FOLLOWED, access=access))) == found
 
 
 def test_a_status_that_was_collected_long_ago_says_nothing_of_now():

@@ -60,9 +60,8 @@ def test_a_person_sees_state_age_and_source_first(agent, capsys):
     assert rows["agent"] == "nodens 0.1.0 (python) on node-7, up 1d 1h"
     assert rows["source"].startswith("kubernetes, connection refused, last confirmed ")
     assert rows["last error"].startswith("dial 10.0.0.1:6443: refused (")
-    assert rows["API"] == (
-        "17 requests in the last hour, 588 of 600 left at once; left alone after failures, asked again in 42 s"
-    )
+    assert rows["API"] == "17 requests in the last hour, 588 of 600 left at once"
+    assert rows["API servers"] == "left alone after failures, asked again in 42 s"
     assert rows["snapshot"] == "generation 812, 45,210 names from 40 Namespace, 10,000 Service, 10,400 EndpointSlice"
     assert rows["on disk"].startswith("8.6 MiB + 2.0 KiB journal, written ")
     assert rows["disk trouble"].startswith("1 failed writes: No space left on device; a restart would come back with")

@@ -6,7 +6,7 @@ import pytest
 
 from agent.observe.notes import BAD, GOOD, INFO, SEVERITIES, WARN, headline, notes
 from agent.observe.page import render
-from agent.observe.status import Process, Snapshot, Source, Status
+from agent.observe.status import Access, Process, Snapshot, Source, Status
 
 from .statuses import full
 
@@ -61,3 +61,18 @@ def test_the_page_says_the_same():
     assert f'<div class="state {WARN}"><strong>Stale for 30m 43s</strong>' in page
     for note in notes(status):
         assert f"<dt>{note.title}</dt>" in page
+
+
+@pytest.mark.parametrize(("left", "severity"), [(600, None), (61, None), (60, INFO), (1, INFO), (0, WARN)])
+def test_a_budget_of_requests_that_runs_out_is_told_before_it_has(left, severity):
+    access = Access(budget_left=left, budget_burst=600, budget_per_hour=240)
+    status = Status(state="fresh", ready=True, source=Source(name="kubernetes", connected=True, access=access))
+    assert [(note.title, note.severity) for note in notes(status)] == ([("API budget", severity)] if severity else [])
+
+
+@pytest.mark.parametrize("circuit", ["open", "unreachable", "slot"])
+def test_when_the_api_servers_are_asked_next_is_told_while_they_are_not(circuit):
+    access = Access(circuit=circuit, next_try_s=3.2, budget_left=600, budget_burst=600)
+    (note,) = notes(Status(state="stale", ready=True, source=Source(name="kubernetes", access=access)))
+    assert (note.title, note.severity) == ("API servers", INFO)
+    assert "in 4 s" in note.sentence

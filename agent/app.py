@@ -29,6 +29,7 @@ from agent.lifecycle.stop import Deadlines, Ending, stop, until_stopped
 from agent.lifecycle.supervisor import Supervisor
 from agent.lifecycle.systemd import Notifier
 from agent.lifecycle.watchdog import Watchdog, ask
+from agent.observe.announcements import announcement
 from agent.observe.lag import LoopLag
 from agent.observe.logs import Logs
 from agent.observe.transitions import transition
@@ -44,8 +45,9 @@ from agent.snapshot.publisher import Publisher
 from agent.snapshot.recovery import Recovered
 from agent.snapshot.restore import Restored, objects, restore
 from agent.sources import Source
+from agent.sources.reports import Reports
 from agent.wire.codes import NOERROR, REFUSED
-from agent.wire.posture import NOT_READY
+from agent.wire.posture import EXPIRED, NOT_READY, STALE
 
 if TYPE_CHECKING:
     from agent.observe.admin import Renderer
@@ -105,6 +107,7 @@ class App:
         profile = settings.profile_of(config)
         self.table = wire.new_table(zones_of(profile))
         self.responder = Responder(self.table, settings.responder_options(config, self.name), cache=wire.new_cache())
+        self.reports = Reports(enabled=config.events and config.source.kind != "file")
         self.publisher = Publisher(
             profile, self.freshness, self.table, self._transition, needs_namespace=bool(config.namespace_labels.strip())
         )
@@ -156,6 +159,7 @@ class App:
             lag,
             self.logs,
             lambda: self._source,
+            self.reports,
         )
         listen = tuple(_text(pair.address) for pair in pairs)
         identity = Identity(self.name, origin.name, listen, tuple(self.config.zones), self.config.state_dir)
@@ -253,7 +257,9 @@ class App:
             window_s = reconnect_window_s(config.api.fleet_nodes, config.api.reconnect_window_s)
             timing = Timing(spread_s=window_s, heal_every_s=config.api.relist_every_s)
             budget = Budget(config.api.burst, config.api.requests_per_hour)
-            return KubernetesSource(found, selection, node_name=self.name, timing=timing, budget=budget)
+            return KubernetesSource(
+                found, selection, node_name=_node_name(), timing=timing, budget=budget, reports=self.reports
+            )
 
         return Origin("kubernetes", make_kubernetes)
 
@@ -275,6 +281,8 @@ class App:
 
     def _transition(self, event: str, /, **fields: object) -> None:
         transition(event, **fields)
+        if (found := announcement(event, fields)) is not None:
+            self.reports.add(found.reason, found.message, is_trouble=found.is_trouble, now_unix_s=time.time())
         self._changed.set()
 
     # Posture ------------------------------------------------------------------------------------------------------
@@ -283,8 +291,9 @@ class App:
         posture = self.freshness.posture(persister.generation, time.monotonic())
         self.responder.posture = posture
         if posture.state != self._state:
-            if self._state:
-                transition("posture", before=self._state, now=posture.state, age_s=posture.age_s, source=posture.note)
+            if self._state or posture.state in {STALE, EXPIRED}:
+                told = {"now": posture.state, "age_s": posture.age_s, "source": posture.note}
+                self._transition("posture", before=self._state or "start", **told)
             self._state = posture.state
             self.notifier.status(f"{posture.state}, generation {posture.generation}, {posture.note}")
         if posture.state != NOT_READY:

@@ -25,6 +25,7 @@ from agent.server.counters import LATENCY_BOUNDS_S
 from agent.server.responder import Responder
 from agent.snapshot.persister import Persister
 from agent.snapshot.publisher import Publisher
+from agent.sources.reports import Reports
 from agent.wire.codes import RCODES
 
 
@@ -50,6 +51,7 @@ class Rooms(NamedTuple):
     lag: LoopLag
     logs: Logs
     source: Callable[[], sources.Source | None]
+    reports: Reports
 
 
 class Survey:
@@ -147,6 +149,7 @@ class Survey:
                 "bytes_left_behind": disk.left_bytes,
                 "files_removed": disk.removed,
             },
+            "reports": dict(rooms.reports.counts),
             "source": dict(source.counts()) if source is not None else {},
         }
 

@@ -80,7 +80,7 @@ class Fault:
     """What goes wrong with the next `times` requests that match.
 
     Attributes:
-        verb: LIST, CONTINUE (a further page), WATCH, or "" for any.
+        verb: LIST, CONTINUE (a further page), WATCH, CREATE (an Event), or "" for any.
         kind: of the objects, or "" for any.
         status: answer this instead, with a Status object and `retry_after_s`.
         body: answer these bytes with status 200 instead of a list, or as the whole of a watch.
@@ -131,6 +131,7 @@ class ScriptedApi:
         self.seen: list[Seen] = []
         self.faults: list[Fault] = []
         self.tokens: set[str] = set()
+        self.events: list[dict[str, Any]] = []
         self.port = 0
         self.revision = 1000
         self._floor = 0
@@ -161,6 +162,7 @@ class ScriptedApi:
         for prefix in ("/api/v1", "/apis/discovery.k8s.io/v1"):
             app.router.add_get(prefix + "/{resource}", self._answer)
             app.router.add_get(prefix + "/namespaces/{place}/{resource}", self._answer)
+        app.router.add_post("/api/v1/namespaces/{place}/events", self._create)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls(), reuse_address=True)
@@ -351,6 +353,23 @@ class ScriptedApi:
         if verb == "WATCH":
             return await self._watch(request, kind, fault)
         return await self._list(request, verb, kind, fault)
+
+    async def _create(self, request: web.Request) -> web.StreamResponse:
+        """Take an Event; one whose name is there already is refused, as any object."""
+        fault = self._fault("CREATE", "Event")
+        value = await request.json()
+        await self._thawed.wait()
+        if fault.cut_bytes is not None:
+            self.events.append(value)
+            _abort(request)
+            return web.Response()
+        if fault.status:
+            return await self._say(request, "CREATE", "Event", fault.status, fault)
+        if any(held["metadata"]["name"] == value["metadata"]["name"] for held in self.events):
+            return await self._say(request, "CREATE", "Event", 409, Fault(message="already exists"))
+        self.events.append(value)
+        self._saw(request, "CREATE", "Event", 201, 0)
+        return web.json_response(value, status=201)
 
     def _fault(self, verb: str, kind: str) -> Fault:
         for fault in self.faults:

@@ -223,6 +223,10 @@ class Config(Group, frozen=True, kw_only=True, rename=word):
         ),
     ] = 0.0
 
+    events: Annotated[
+        bool, Option("a Kubernetes Event on the Node when answers go stale and are fresh again", values.flag)
+    ] = True
+
     workers: Annotated[
         int, Option("UDP threads of the compiled data plane; 0 is one for every 4 cores", values.whole(0, 32))
     ] = 0

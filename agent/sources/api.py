@@ -6,7 +6,8 @@ unreachable and silent servers hold up every request, a rejection may concern on
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -94,6 +95,9 @@ class Api(Protocol):
             CredentialsError, UnreachableError: nothing was sent.
             SilentError: nothing came back.
         """
+
+    async def post(self, path: str, value: Mapping[str, Any]) -> Answer:
+        """Create an object; raises like `get`."""
 
     async def probe(self) -> None:
         """Open a TCP connection and close it again.
@@ -190,7 +194,8 @@ def rejection(verb: str, resource: str, code: int, retry_after_s: float, body: b
     if code == 401:
         hint = "Check the token or client certificate: the API server does not accept it"
     elif code == 403:
-        hint = f"Grant the verbs list and watch on {resource} to the account that nodens runs as (RBAC)"
+        verbs = "verb create" if verb == "CREATE" else "verbs list and watch"
+        hint = f"Grant the {verbs} on {resource} to the account that nodens runs as (RBAC)"
     elif code == 404:
         hint = "Check that the address is that of a Kubernetes API server"
     return RejectedError(

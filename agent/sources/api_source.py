@@ -15,10 +15,12 @@ from agent.cluster.selection import EVERYTHING, Selection
 from agent.sources import Access, Resume, Sink
 from agent.sources.api import Api, resources
 from agent.sources.counters import Counters
+from agent.sources.delivery import Delivery
 from agent.sources.following import Following
 from agent.sources.gate import Gate
 from agent.sources.pacing import Budget, Clock, Governor, Healing, LoopClock, Timing
 from agent.sources.reflector import Reflector, Shared
+from agent.sources.reports import Reports
 
 
 class Options(TypedDict, total=False):
@@ -29,12 +31,14 @@ class Options(TypedDict, total=False):
         timing: spans, for tests and for `spread_s`.
         clock: time, for tests.
         budget: requests that may be spent.
+        reports: told to the cluster when there is somebody to tell; None: nothing is.
     """
 
     node_name: str
     timing: Timing | None
     clock: Clock | None
     budget: Budget
+    reports: Reports | None
 
 
 class ApiSource:
@@ -42,7 +46,7 @@ class ApiSource:
 
     Args:
         selection: objects that count; passed to the server as selectors, and applied again here.
-        node_name, timing, clock, budget: see `Options`.
+        node_name, timing, clock, budget, reports: see `Options`.
     """
 
     name = "kubernetes"
@@ -55,6 +59,7 @@ class ApiSource:
         timing: Timing | None = None,
         clock: Clock | None = None,
         budget: Budget = Budget(),  # noqa: B008 -- immutable
+        reports: Reports | None = None,
     ) -> None:
         self.counters = Counters()
         self.timing = timing or Timing()
@@ -62,6 +67,7 @@ class ApiSource:
         self._node_name = node_name or socket.gethostname()
         self._clock = clock or LoopClock()
         self.governor = Governor(self._clock, budget.burst, budget.per_hour)
+        self._reports = reports
         self._gate: Gate | None = None
 
     def counts(self) -> dict[str, int]:
@@ -83,6 +89,9 @@ class ApiSource:
         shared = Shared(gate, sink, following, healing, clock, timing, self._selection, asyncio.Lock(), self.counters)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(following.report(), name="kubernetes following")
+            if self._reports is not None:
+                delivery = Delivery(self._reports, gate, following, clock, timing, self._node_name)
+                tasks.create_task(delivery.run(), name="kubernetes reports")
             for resource in wanted:
                 reflector = Reflector(resource, shared, resume.get(resource.kind, ""))
                 tasks.create_task(reflector.run(), name=f"kubernetes {resource.name}")

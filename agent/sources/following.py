@@ -26,6 +26,9 @@ class Following:
         sink: told of the sum.
         clock: time.
         grace_s: see `Timing`.
+
+    Attributes:
+        connected: every kind is in sync and being followed.
     """
 
     def __init__(self, kinds: tuple[str, ...], sink: Sink, clock: Clock, grace_s: float) -> None:
@@ -34,6 +37,7 @@ class Following:
         self._sink = sink
         self._clock = clock
         self._grace_s = grace_s
+        self.connected = asyncio.Event()
         self._is_connected = False
         self._last = ""
         self._said_at_s: dict[str, float] = {}
@@ -44,6 +48,7 @@ class Following:
         self._missing_since_s.pop(kind, None)
         if not self._missing_since_s and not self._is_connected:
             self._is_connected = True
+            self.connected.set()
             self._last = ""
             self._said_at_s.clear()
             self._sink.connected()
@@ -67,6 +72,7 @@ class Following:
                     await self._clock.sleep(left_s)
                 else:
                     self._is_connected = False
+                    self.connected.clear()
                     self._say()
             self._missed.clear()
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 from agent.cluster.objects import NAMESPACE, Page, unpack_namespace
 from agent.cluster.selection import EVERYTHING, Selection
@@ -35,8 +37,8 @@ from agent.sources.pacing import Backoff, Clock, Governor, Timing, reconnect_del
 from agent.sources.pages import TooLargeError
 
 MAX_STATUS_BYTES = 64 * 1024
-OF_ONE_KIND = frozenset({400, 403, 404})
-"""Statuses that say something about one kind only; any other that is not 200 holds up every request."""
+OF_ONE_KIND = frozenset({400, 403, 404, 405, 409, 413, 422})
+"""Statuses that say something about one kind or object only; any other that is no success holds up every request."""
 IDENTITY = Resource(NAMESPACE, "namespaces", "/api/v1/namespaces", (("fieldSelector", "metadata.name=kube-system"),))
 """Who this cluster is: the UID of its kube-system namespace, by a list, as the account may not get."""
 
@@ -161,6 +163,25 @@ class Gate:
         self._came_back = False
         self._shut_until_s = max(self._shut_until_s, now_s + wait_s)
 
+    async def create(self, name: str, path: str, value: Mapping[str, Any]) -> None:
+        """Create an object.
+
+        Args:
+            name: of the resource, for people.
+            path: of the collection.
+            value: the object.
+
+        Raises:
+            SourceError: it was not created, or nobody knows; see `sources.api` for the classes.
+        """
+        async with self._turn:
+            await self._pass()
+            if self._must_identify:
+                await self._identify()
+            answer = await self._exchange("CREATE", name, partial(self._api.post, path, value))
+            body = await self._read_status(answer)
+            self._sink.requested("CREATE", answer.status, len(body))
+
     async def _ask(self, verb: str, resource: Resource, query: Query, epoch: int) -> Answer:
         async with self._turn:
             await self._pass()
@@ -199,9 +220,13 @@ class Gate:
         self._window_ends_s = self._slot_from_s + self._timing.spread_s + self._timing.answer_s
 
     async def _send(self, verb: str, resource: Resource, query: Query) -> Answer:
+        get = partial(self._api.get, resource.path, [*resource.query, *query], is_watch=verb == "WATCH")
+        return await self._exchange(verb, resource.name, get)
+
+    async def _exchange(self, verb: str, name: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         await self._governor.take()
         try:
-            answer = await self._api.get(resource.path, [*resource.query, *query], is_watch=verb == "WATCH")
+            answer = await ask()
         except (CredentialsError, UnreachableError) as error:
             self.failed(error)
             raise
@@ -209,7 +234,7 @@ class Gate:
             self._sink.requested(verb, 0, 0)
             self.failed(error)
             raise
-        if answer.status == 200:
+        if answer.status in {200, 201}:
             self._came_back = False
             if verb == "WATCH":
                 # A list has to arrive in full, and who the server is says little about what it can do.
@@ -217,7 +242,7 @@ class Gate:
             return answer
         body = await self._read_status(answer)
         self._sink.requested(verb, answer.status, len(body))
-        refused = rejection(verb, resource.name, answer.status, answer.retry_after_s, body)
+        refused = rejection(verb, name, answer.status, answer.retry_after_s, body)
         if isinstance(refused, RejectedError) and refused.code not in OF_ONE_KIND:
             self.failed(refused)
         raise refused

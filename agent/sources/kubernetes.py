@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -80,11 +81,21 @@ class ClientApi:
 
     async def get(self, path: str, query: Query, *, is_watch: bool) -> ClientAnswer:
         """See `Api.get`."""
+        headers = {"Accept-Encoding": "identity" if is_watch else "gzip"}
+        return await self._ask("GET", f"{path}?{urlencode(query, quote_via=quote)}", headers)
+
+    async def post(self, path: str, value: Mapping[str, Any]) -> ClientAnswer:
+        """See `Api.post`."""
+        return await self._ask("POST", path, {"Accept-Encoding": "identity"}, value)
+
+    async def _ask(
+        self, method: str, path: str, headers: dict[str, str], value: Mapping[str, Any] | None = None
+    ) -> ClientAnswer:
         link = await self._usable()
         link.users += 1
         try:
             async with asyncio.timeout(self._timing.answer_s):
-                return ClientAnswer(await link.get(path, query, is_watch=is_watch), link)
+                return ClientAnswer(await link.ask(method, path, headers, value), link)
         except BaseException as error:
             link.users -= 1
             if isinstance(error, TimeoutError):
@@ -197,8 +208,16 @@ class Link:
             "middlewares": (_once,),
         }
 
-    async def get(self, path: str, query: Query, *, is_watch: bool) -> aiohttp.ClientResponse:
+    async def ask(
+        self, method: str, path: str, headers: dict[str, str], value: Mapping[str, Any] | None = None
+    ) -> aiohttp.ClientResponse:
         """Send one request.
+
+        Args:
+            method: of HTTP.
+            path: with its query.
+            headers: besides those that every request has.
+            value: sent as JSON.
 
         Raises:
             UnreachableError, SilentError: see there.
@@ -206,18 +225,16 @@ class Link:
         import aiohttp
         from yarl import URL
 
-        headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity" if is_watch else "gzip",
-            "User-Agent": USER_AGENT,
-        }
+        headers = {"Accept": "application/json", "User-Agent": USER_AGENT, **headers}
         await self._api.update_params_for_auth(headers, None, ["BearerToken"], None, None, None)
         if "authorization" in headers:
             # A token file that ends in a line feed is common, and no header.
             headers["authorization"] = headers["authorization"].strip()
-        url = URL(f"{self._base}{path}?{urlencode(query, quote_via=quote)}", encoded=True)
+        url = URL(f"{self._base}{path}", encoded=True)
         try:
-            answer = await self._api.call_api("GET", url, header_params=headers, _request_timeout=self._timeout)
+            answer = await self._api.call_api(
+                method, url, header_params=headers, body=value, _request_timeout=self._timeout
+            )
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             raise SilentError(
                 f"TLS with {self.host} fails: {_words(error)}",

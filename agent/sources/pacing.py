@@ -55,6 +55,8 @@ class Timing(NamedTuple):
         spread_s: window over which a fleet's nodes come back after an outage (see `reconnect_delay_s`).
         heal_every_s: every kind is listed again this often, ± 20 %, so that a silent gap in a watch heals.
         heal_gap_s: shortest span between two such lists on one node, whatever their kinds.
+        report_within_s: an Event waits a random part of this after there is somebody to take it.
+        report_retry_s: until an Event that was forbidden is tried once more.
         credentials_s: credentials and certificates older than this are read again before the next request.
         distrust_s: the same, after a 401 or a failed connection.
     """
@@ -78,6 +80,8 @@ class Timing(NamedTuple):
     spread_s: float = 0.0
     heal_every_s: float = 6 * 3_600.0
     heal_gap_s: float = 3_600.0
+    report_within_s: float = 10.0
+    report_retry_s: float = 60.0
     credentials_s: float = 300.0
     distrust_s: float = 10.0
 

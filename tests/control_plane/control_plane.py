@@ -194,6 +194,23 @@ class ControlPlane:
             binding.pop("rules")
             self.admin.request("POST", f"/apis/{api}/v1/clusterroles", role)
             self.admin.request("POST", f"/apis/{api}/v1/clusterrolebindings", binding)
+        self._permit_events()
+
+    def _permit_events(self) -> None:
+        """Let nodens create Events, in namespace default alone."""
+        api, place = "rbac.authorization.k8s.io", "namespaces/default"
+        rules = [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]
+        role = {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": {"name": "nodens-events"}, "rules": rules}
+        reference = {"kind": "Role", "name": "nodens-events", "apiGroup": api}
+        subjects = [{"kind": "User", "name": "nodens", "apiGroup": api}]
+        binding = {**role, "kind": "RoleBinding", "subjects": subjects, "roleRef": reference}
+        binding.pop("rules")
+        self.admin.request("POST", f"/apis/{api}/v1/{place}/roles", role)
+        self.admin.request("POST", f"/apis/{api}/v1/{place}/rolebindings", binding)
+
+    def forbid_events(self) -> None:
+        """Take that back."""
+        self.admin.request("DELETE", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings/nodens-events")
 
     @property
     def ca(self) -> Path:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.sources.delivery import event
+from agent.sources.reports import Report
 from benchmarks.cluster_generator import Spec, objects
 from tests.control_plane import binaries
 from tests.control_plane.agent_process import Nodens
@@ -88,6 +90,12 @@ def test_the_agent_s_account_may_nothing_else(plane: ControlPlane, account: str)
         with pytest.raises(ApiError) as refused:
             client.request("GET", path)
         assert refused.value.code == 403, path
+    report = event(Report("DNSStale", "a test", is_trouble=True, first_unix_s=1.7e9, last_unix_s=1.7e9), "node-7")
+    client.request("POST", "/api/v1/namespaces/default/events", report)
+    elsewhere = {**report, "metadata": {"name": "a", "namespace": "kube-system"}}
+    with pytest.raises(ApiError) as refused:
+        client.request("POST", "/api/v1/namespaces/kube-system/events", elsewhere)
+    assert refused.value.code == 403
     client.close()
 
 

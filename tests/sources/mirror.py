@@ -26,6 +26,8 @@ QUICK = Timing(
     grace_s=0.2,
     probe_min_s=0.01,
     probe_max_s=0.03,
+    report_within_s=0.01,
+    report_retry_s=0.05,
     backoff_s=0.005,
     backoff_max_s=0.05,
     silent_max_s=0.05,
@@ -137,10 +139,11 @@ async def following(
     timing=QUICK,
     clock=None,
     name="node-1",
+    reports=None,
 ):
     """Run the source for as long as the block lasts; it must never end by itself."""
     origin = kubeconfig if isinstance(kubeconfig, Origin) else Origin(str(kubeconfig))
-    source = KubernetesSource(origin, selection, node_name=name, timing=timing, clock=clock)
+    source = KubernetesSource(origin, selection, node_name=name, timing=timing, clock=clock, reports=reports)
     task = asyncio.create_task(source.run(mirror, resume or {}, identity))
     try:
         yield source

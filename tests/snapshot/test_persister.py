@@ -509,6 +509,7 @@ async def test_another_cluster_begun_at_the_very_point_of_freezing_is_written_wh
         await idle()
         if not begun.is_set():
             begun.set()
+            life.publisher.lost("connection refused")
             life.publisher.identify("uid:another")
             for kind in KINDS:
                 life.publisher.replace(kind, [], "3")

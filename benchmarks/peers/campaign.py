@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import steady
+from benchmarks.measure import LOAD_CORE, SERVER_CORE, built, cores, pinned, say
 from benchmarks.peers import asking, dnsperf
-from benchmarks.peers.processes import LOAD_CORE, SERVER_CORE, ServerError, busy_s, cores, pinned, usage_between
+from benchmarks.peers.processes import ServerError, busy_s, usage_between
 from benchmarks.peers.servers import Running, Server, Workplace
-from benchmarks.peers.zone import Question
+from benchmarks.peers.zone import MIXES, Question
 
 CHECKED = 300
 """Questions asked by hand of every server in the first run."""
@@ -28,37 +29,24 @@ MAX_REPEATS = 8
 """Of loads in one round of all servers: a machine that is never quiet is measured as it is, and that is told."""
 LIMIT_S = 570.0
 """A round that would end later than this, going by the one before it, is not begun."""
-LATENCY_S = 1.0
-"""Length of the load whose only figure is latency at saturation: its generator prints a line for each query."""
 GRACE_S = 15.0
 """dnsperf 2.10 now and then never ends: a load that takes so much longer than it should is ended and done again."""
 TRIES = 3
 
 
 class Load(NamedTuple):
-    """One load: a mix at saturation or at a fixed rate."""
+    """One load: a mix at saturation (dnsperf) or at a fixed rate (the asker at a steady pace)."""
 
     mix: str
     qps: int | None = None
-    verbose: bool = False
 
     @property
     def name(self) -> str:
         """Its key in the record."""
-        if self.qps is not None:
-            return f"{self.mix}@{self.qps}"
-        return f"{self.mix}-latency" if self.verbose else self.mix
+        return self.mix if self.qps is None else f"{self.mix}@{self.qps}"
 
 
-LOADS = (
-    Load("hit"),
-    Load("mix"),
-    Load("zipf"),
-    Load("hit", dnsperf.FIXED_QPS, verbose=True),
-    Load("mix", dnsperf.FIXED_QPS, verbose=True),
-    Load("zipf", dnsperf.FIXED_QPS, verbose=True),
-    Load("hit", verbose=True),
-)
+LOADS = (*map(Load, MIXES), *(Load(mix, steady.FIXED_QPS) for mix in MIXES))
 
 
 class Plan(NamedTuple):
@@ -69,11 +57,6 @@ class Plan(NamedTuple):
     runs: int
     seconds: float
     seed: int = 1
-
-
-def say(text: str) -> None:
-    """Tell how far it is, on stderr."""
-    print(f"nodens: {text}", file=sys.stderr, flush=True)
 
 
 class Campaign:
@@ -116,7 +99,7 @@ class Campaign:
         try:
             with server.start(self.place) as running:
                 result = self._loads(server, running, number)
-        except (ServerError, dnsperf.DnsperfError, subprocess.CalledProcessError) as error:
+        except (ServerError, dnsperf.DnsperfError, steady.SteadyError, subprocess.CalledProcessError) as error:
             self.failed[server.name] = f"run {number} failed: {error}"
             say(f"{server.name}: {self.failed[server.name]}")
             return
@@ -146,7 +129,7 @@ class Campaign:
     def _warm(self, running: Running, mix: str) -> None:
         command = dnsperf.command(self._files[mix], running.port, seconds=None)
         for _ in range(TRIES):
-            if self._dnsperf(command, GRACE_S):
+            if self._output(command, GRACE_S):
                 return
         raise dnsperf.DnsperfError("the generator did not end, asking every question once")
 
@@ -177,46 +160,39 @@ class Campaign:
 
     def _load(self, running: Running, load: Load) -> dict[str, Any] | None:
         """Carry one load out; figures are per completed query. None if the generator did not end by itself."""
-        is_latency_alone = load.verbose and load.qps is None
-        seconds = min(LATENCY_S, self.plan.seconds) if is_latency_alone else self.plan.seconds
-        command = dnsperf.command(
-            self._files[load.mix], running.port, seconds=seconds, qps=load.qps, verbose=load.verbose
-        )
         core = cores()[SERVER_CORE]
         before, busy_before, began = running.process.sample(), busy_s(core), time.monotonic()
-        output = self._dnsperf(command, seconds + GRACE_S)
+        output = self._output(self._command(running, load), self.plan.seconds + GRACE_S)
         if not output:
             return None
         used = usage_between(before, running.process.sample())
         wall_s, busy = time.monotonic() - began, busy_s(core) - busy_before
         running.process.check()
-        said = dnsperf.statistics(output)
-        if not said.completed:
+        found = _of_pace(steady.pace(output)) if load.qps else _of_statistics(dnsperf.statistics(output))
+        completed = found["completed"]
+        if not completed:
             raise ServerError("it completed no query")
-        found: dict[str, Any] = {
-            "sent": said.sent,
-            "completed": said.completed,
-            "lost": said.lost,
-            "seconds": said.seconds,
-            "qps": said.qps,
-            "rcodes": said.rcodes,
-            "reply_bytes": said.reply_bytes,
-            "user_us": used.user_s / said.completed * 1e6,
-            "system_us": used.system_s / said.completed * 1e6,
-            "total_us": used.cpu_s / said.completed * 1e6,
+        return found | {
+            "user_us": used.user_s / completed * 1e6,
+            "system_us": used.system_s / completed * 1e6,
+            "total_us": used.cpu_s / completed * 1e6,
             "others": max(0.0, busy - used.cpu_s) / wall_s,
             "load_1m": os.getloadavg()[0],
         }
-        if load.verbose:
-            found |= dnsperf.percentiles_ms(dnsperf.latencies_s(output.splitlines()))
-        return found
 
-    def _dnsperf(self, command: Sequence[str], limit_s: float) -> str:
-        """Run the generator; returns what it wrote, nothing if it had to be ended.
+    def _command(self, running: Running, load: Load) -> list[str]:
+        questions, seconds = self._files[load.mix], self.plan.seconds
+        if load.qps is None:
+            return dnsperf.command(questions, running.port, seconds=seconds)
+        program = built("steady", self.place.folder)
+        return steady.command(program, running.port, questions, qps=load.qps, seconds=seconds)
+
+    def _output(self, command: Sequence[str], limit_s: float) -> str:
+        """Run a generator; returns what it wrote, nothing if it had to be ended.
 
         Its output goes through a file, so that nobody has to read along.
         """
-        path = self.place.folder / "dnsperf.out"
+        path = self.place.folder / "generator.out"
         try:
             with path.open("wb") as out:
                 subprocess.run(
@@ -225,3 +201,14 @@ class Campaign:
         except subprocess.TimeoutExpired:
             return ""
         return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _of_statistics(said: dnsperf.Statistics) -> dict[str, Any]:
+    return said._asdict()
+
+
+def _of_pace(said: steady.Pace) -> dict[str, Any]:
+    latencies = {f"{word}_us": value for word, value in said.took_us.items()}
+    late = {f"late_{word}_us": value for word, value in said.late_us.items()}
+    counts = {"sent": said.sent, "completed": said.completed, "lost": said.lost, "seconds": said.seconds}
+    return {**counts, "qps": said.completed / said.seconds, "rcodes": said.rcodes, **latencies, **late}

@@ -1,13 +1,13 @@
-"""The load generator: its command lines, and what it prints.
+"""The load generator at saturation: its command lines, and what it prints.
 
-Law: pure; whoever runs it hands the output in. Figures come from dnsperf's own statistics, latencies from its verbose
-lines, one for each query.
+Law: pure; whoever runs it hands the output in. Its latencies are not read: at saturation they are the queue of
+`OUTSTANDING` that it keeps itself; latencies come from the asker at a steady pace (benchmarks/steady.c).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +15,7 @@ from benchmarks.peers.zone import Question
 
 CLIENTS = 8
 OUTSTANDING = 500
-FIXED_QPS = 20_000
 TIMEOUT_S = 1
-PERCENTILES = ((50.0, "p50_ms"), (99.0, "p99_ms"), (99.9, "p999_ms"))
 _COUNT = re.compile(r"^\s+(Queries sent|Queries completed|Queries lost):\s+(\d+)", re.MULTILINE)
 _SECONDS = re.compile(r"^\s+Run time \(s\):\s+([\d.]+)", re.MULTILINE)
 _QPS = re.compile(r"^\s+Queries per second:\s+([\d.]+)", re.MULTILINE)
@@ -42,9 +40,7 @@ class Statistics(NamedTuple):
     reply_bytes: int
 
 
-def command(
-    questions: Path, port: int, *, seconds: float | None, qps: int | None = None, verbose: bool = False
-) -> list[str]:
+def command(questions: Path, port: int, *, seconds: float | None) -> list[str]:
     """Return the command of one load; without seconds it asks every question once."""
     out = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(questions), "-t", str(TIMEOUT_S)]
     out += ["-O", "suppress=timeouts,unexpected,congestion", "-c", str(CLIENTS)]
@@ -52,9 +48,7 @@ def command(
         out += ["-q", "64", "-n", "1"]
     else:
         out += ["-q", str(OUTSTANDING), "-l", f"{seconds:g}"]
-    if qps is not None:
-        out += ["-Q", str(qps)]
-    return [*out, "-v"] if verbose else out
+    return out
 
 
 def write_questions(path: Path, questions: Iterable[Question]) -> None:
@@ -82,31 +76,3 @@ def statistics(output: str) -> Statistics:
         {name: int(number) for name, number in _RCODE.findall(rcodes[1])} if rcodes else {},
         int(sizes[2]) if sizes else 0,
     )
-
-
-def latencies_s(lines: Iterable[str]) -> list[float]:
-    """Read the latency of each answered query, sorted; a lost one (`> T name type`) has none.
-
-    A line is `> RCODE name type seconds`.
-    """
-    found = []
-    for line in lines:
-        if line.startswith("> ") and not line.startswith("> T "):
-            words = line.split()
-            if len(words) == 5:
-                found.append(float(words[4]))
-    found.sort()
-    return found
-
-
-def percentile(ordered: Sequence[float], of: float) -> float:
-    """Return the smallest value that `of` percent of the values do not exceed (nearest rank)."""
-    if not ordered:
-        return float("nan")
-    rank = -int(-len(ordered) * of // 100)  # rounded up
-    return ordered[min(len(ordered), max(1, rank)) - 1]
-
-
-def percentiles_ms(ordered_s: Sequence[float]) -> dict[str, float]:
-    """Return the percentiles of sorted latencies, in milliseconds."""
-    return {name: percentile(ordered_s, of) * 1e3 for of, name in PERCENTILES}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,11 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from benchmarks.measure import rss_mib
+from benchmarks.measure import ROOT, SERVER_CORE, pinned, rss_mib
 
-SERVER_CORE = 0
-LOAD_CORE = 1
-ROOT = Path(__file__).parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _ENDS_WITHIN_S = 5.0
 
@@ -39,18 +35,6 @@ class Usage(NamedTuple):
     @property
     def cpu_s(self) -> float:
         return self.user_s + self.system_s
-
-
-def cores() -> list[int]:
-    """Return the cores this process may use."""
-    return sorted(os.sched_getaffinity(0))
-
-
-def pinned(core: int) -> list[str]:
-    """Return the words that start a command on one core; none where there is only one."""
-    allowed = cores()
-    taskset = shutil.which("taskset")
-    return [taskset, "-c", str(allowed[core])] if taskset and len(allowed) > core and len(allowed) > 1 else []
 
 
 def free_port() -> int:

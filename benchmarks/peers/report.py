@@ -7,13 +7,13 @@ shown. Absolute figures are medians too, and belong to one machine.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-REFERENCES = (("echo", "x_echo"), ("node-cache", "x_node_cache"))
-BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
-_PARTS = ("user_us", "system_us", "total_us")
-_FIGURES = ("qps", "reply_bytes", "p50_ms", "p99_ms", "p999_ms")
+from benchmarks.measure import markdown
+
+REFERENCES = (("echo", "x_echo"), ("node-cache", "x_node_cache"), ("knot", "x_knot"))
+_FIGURES = ("qps", "p50_us", "p99_us", "p999_us", "late_p999_us")
 
 Results = Sequence[dict[str, Any]]
 Row = dict[str, Any]
@@ -40,10 +40,14 @@ def summary(results: Results) -> dict[str, Row]:
 
 
 def _load(found: Sequence[dict[str, Any]]) -> Row:
-    # Of the run in the middle, so that the parts add up.
-    middle = sorted(found, key=lambda each: float(each["total_us"]))[(len(found) - 1) // 2]
-    row = {key: middle[key] for key in _PARTS}
-    row |= {key: statistics.median(each[key] for each in found) for key in _FIGURES if key in found[0]}
+    # The kernel splits time by sampling, a hundred times a second: the share is that of all runs, so that parts add up.
+    total_us = statistics.median(float(each["total_us"]) for each in found)
+    share = sum(each["user_us"] for each in found) / (sum(each["total_us"] for each in found) or 1.0)
+    row: Row = {"user_us": total_us * share, "system_us": total_us * (1 - share), "total_us": total_us}
+    for key in _FIGURES:
+        values = [each[key] for each in found if each.get(key) is not None]
+        if values:
+            row[key] = statistics.median(values)
     row["lost"] = sum(each["lost"] for each in found) / max(1, sum(each["sent"] for each in found))
     row["others"] = max(each["others"] for each in found)
     return row
@@ -51,11 +55,6 @@ def _load(found: Sequence[dict[str, Any]]) -> Row:
 
 def _number(value: float | None, digits: int) -> str:
     return "–" if value is None or value != value else f"{value:,.{digits}f}"  # noqa: PLR0124 -- not a number
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def _share(lost: float) -> str:
@@ -70,29 +69,28 @@ def tables(record: dict[str, Any]) -> str:
     def cost(load: str, key: str = "total_us", digits: int = 2) -> Callable[[Row], str]:
         return lambda row: _number(row["loads"].get(load, {}).get(key), digits)
 
+    fixed_k = f"{fixed // 1000}k/s"
+
     def rows(columns: Sequence[Callable[[Row], str]]) -> list[list[str]]:
         return [[labels[name], *(column(found[name]) for column in columns)] for name in labels if name in found]
 
-    processor = _markdown(
-        ["CPU µs/query", "hit: user", "system", "total", "× echo", "× node-cache", "mix", "× node-cache", "zipf",
-         "× node-cache", f"hit at {fixed // 1000}k/s", "× node-cache", "RSS MiB"],
+    processor = markdown(
+        ["CPU µs/query", "hit: user", "system", "total", "× echo", "× Knot", "× node-cache", "mix", "× node-cache",
+         "zipf", "× node-cache", f"hit at {fixed_k}", "× node-cache", "RSS MiB"],
         rows([
             cost("hit", "user_us"), cost("hit", "system_us"), cost("hit"), cost("hit", "x_echo"),
-            cost("hit", "x_node_cache"), cost("mix"), cost("mix", "x_node_cache"), cost("zipf"),
-            cost("zipf", "x_node_cache"), cost(f"hit@{fixed}", digits=1), cost(f"hit@{fixed}", "x_node_cache"),
-            lambda row: _number(row["memory_mib"], 0),
+            cost("hit", "x_knot"), cost("hit", "x_node_cache"), cost("mix"), cost("mix", "x_node_cache"),
+            cost("zipf"), cost("zipf", "x_node_cache"), cost(f"hit@{fixed}", digits=1),
+            cost(f"hit@{fixed}", "x_node_cache"), lambda row: _number(row["memory_mib"], 0),
         ]),
     )  # fmt: skip
-    latency = [
-        cost(load, key, 2 if key == "p50_ms" else 1)
-        for load in (f"hit@{fixed}", "hit-latency")
-        for key in ("p50_ms", "p99_ms", "p999_ms")
-    ]
-    throughput = _markdown(
-        ["queries/s, latency ms", "hit q/s", "mix q/s", "zipf q/s", f"{fixed // 1000}k/s: p50", "p99", "p99.9",
-         "saturated: p50", "p99", "p99.9", "lost, saturated", f"lost, {fixed // 1000}k/s"],
+    latency = [cost(f"{mix}@{fixed}", key, 0) for mix in ("hit", "mix") for key in ("p50_us", "p99_us", "p999_us")]
+    throughput = markdown(
+        ["queries/s, latency µs", "hit q/s", "mix q/s", "zipf q/s", f"hit at {fixed_k}: p50", "p99", "p99.9",
+         f"mix at {fixed_k}: p50", "p99", "p99.9", "asker late p99.9", "lost, saturated", f"lost, {fixed_k}"],
         rows([
             *(cost(load, "qps", 0) for load in ("hit", "mix", "zipf")), *latency,
+            cost(f"hit@{fixed}", "late_p999_us", 0),
             *(lambda row, load=load: _share(row["loads"][load]["lost"]) for load in ("hit", f"hit@{fixed}")),
         ]),
     )  # fmt: skip
@@ -130,11 +128,11 @@ def _remarks(record: dict[str, Any]) -> list[str]:
 def heading(record: dict[str, Any]) -> str:
     """Return where, when and on what it was measured, in a paragraph."""
     machine, options, cluster = record["machine"], record["options"], record["cluster"]
-    load = ", ".join(f"{number:.1f}" for number in record["load_average_before"])
+    load = ", ".join(f"{number:.1f}" for number in machine["load_average_before"])
     pinning = (
-        f"server on core {machine['server_core']}, dnsperf on core {machine['load_core']}"
+        f"server on core {machine['server_core']}, load on core {machine['load_core']}"
         if machine["load_core"] is not None
-        else "**one core only: server and dnsperf share it, figures of different machines can't be compared**"
+        else "**one core only: server and load share it, figures of different machines can't be compared**"
     )
     return (
         f"{record['date']}, {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
@@ -142,16 +140,3 @@ def heading(record: dict[str, Any]) -> str:
         f"{cluster['services']:,} Services, {cluster['endpoints']:,} endpoints, {cluster['records']:,} records; "
         f"{pinning}; {options['runs']} runs of {options['seconds']:g} s a load in turn, medians."
     )
-
-
-def into_page(page: str, text: str) -> str:
-    """Return a page with the text between its marks replaced.
-
-    Raises:
-        ValueError: the page has no such marks.
-    """
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no {BEGIN} and {END} to write between")
-    return f"{head}{begin}\n{text}\n{end}{tail}"

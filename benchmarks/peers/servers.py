@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.cluster_generator import Spec, write
+from benchmarks.measure import built, compiler
 from benchmarks.peers import asking, configs
-from benchmarks.peers.processes import ROOT, Process, ServerError, free_port
+from benchmarks.peers.processes import Process, ServerError, free_port
 from benchmarks.peers.zone import TTL_S, ZONES, Record
 
 _STARTS_WITHIN_S = 60.0
@@ -116,22 +117,10 @@ def _running(place: Workplace, name: str, port: int, command: Sequence[str], **m
 # The echo, and nodens -------------------------------------------------------------------------------------------------
 
 
-def compiler() -> str | None:
-    """Return a C compiler's path, or None."""
-    return next((path for path in map(shutil.which, ("cc", "gcc", "clang")) if path), None)
-
-
 @contextlib.contextmanager
 def _echo(place: Workplace) -> Iterator[Running]:
-    port, cc = free_port(), compiler()
-    command = [sys.executable, "-m", "benchmarks.echo", str(port)]
-    if cc:
-        program_ = place.folder / "echo"
-        if not program_.exists():
-            source = str(ROOT / "benchmarks" / "echo.c")
-            subprocess.run([cc, "-O2", "-Wall", "-Wextra", "-o", str(program_), source], check=True)
-        command = [str(program_), str(port)]
-    with Process(command, place.folder / "echo.log") as process:
+    port = free_port()
+    with Process([str(built("echo", place.folder)), str(port)], place.folder / "echo.log") as process:
         deadline = time.monotonic() + _STARTS_WITHIN_S
         while not asking.is_echoing(port):
             process.check()
@@ -293,17 +282,12 @@ def _coredns_rows() -> list[Server]:
 
 def servers() -> list[Server]:
     """Return every row, in the order of the table."""
-    cc = compiler()
-    if cc:
-        echo = Server("echo", "bare C echo", _echo, _nothing, lambda: said([cc, "--version"]))
-    else:
-        slow = "no C compiler here: a Python echo, which is slower than the kernel's limit"
-        echo = Server("echo", "bare Python echo", _echo, _nothing, platform.python_version, slow)
     pure = _nodens("nodens-pure", NODENS_NO_EXT="1")
+    compiled = _nodens("nodens", NODENS_REQUIRE_EXT="1")
     no_srv = "without SRV records, which it can only search one by one: its answers to those questions are wrong"
     return [
-        echo,
-        Server("nodens", "**nodens**, compiled", _nodens("nodens"), extension_missing, _agent_version),
+        Server("echo", "bare C echo", _echo, _nothing, lambda: said([str(compiler()), "--version"])),
+        Server("nodens", "**nodens**, compiled", compiled, extension_missing, _agent_version),
         Server("nodens-pure", "**nodens**, pure Python", pure, _nothing, _agent_version),
         _debian_server("knot", "Knot DNS", _knot, ("knotd", "knot", "--version")),
         _debian_server("nsd", "NSD", _nsd, ("nsd", "nsd", "-v")),

@@ -11,8 +11,9 @@ import time
 
 import pytest
 
+from benchmarks.measure import compiler, cores, pinned
 from benchmarks.peers import asking, servers
-from benchmarks.peers.processes import Process, ServerError, busy_s, cores, family, free_port, pinned, usage_between
+from benchmarks.peers.processes import Process, ServerError, busy_s, family, free_port, usage_between
 from benchmarks.peers.zone import Question
 
 SPIN = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass\n"
@@ -122,16 +123,7 @@ def test_a_server_is_ready_when_it_tells_names_apart():
     assert not asking.is_answering(free_port())
 
 
-def test_the_echo_in_python_echoes(tmp_path):
-    port = free_port()
-    with Process([sys.executable, "-m", "benchmarks.echo", str(port)], tmp_path / "log") as process:
-        deadline = time.monotonic() + 20
-        while not asking.is_echoing(port):
-            process.check()
-            assert time.monotonic() < deadline
-
-
-@pytest.mark.skipif(servers.compiler() is None, reason="no C compiler")
+@pytest.mark.skipif(compiler() is None, reason="no C compiler")
 def test_the_echo_in_c_echoes(tmp_path):
     place = type("Place", (), {"folder": tmp_path})()
     with servers.servers()[0].start(place) as running:

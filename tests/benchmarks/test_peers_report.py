@@ -7,17 +7,18 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from benchmarks import plot
+from benchmarks.measure import keep
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import report
 
-LOADS = ("hit", "mix", "zipf", "hit@20000", "mix@20000", "zipf@20000", "hit-latency")
+LOADS = ("hit", "mix", "zipf", "hit@20000", "mix@20000", "zipf@20000")
 
 
 def load(total_us, lost=0):
     return {
         "sent": 1000, "completed": 1000 - lost, "lost": lost, "seconds": 1.0, "qps": 1e6 / total_us, "rcodes": {},
         "user_us": total_us / 4, "system_us": total_us * 3 / 4, "total_us": total_us, "others": 0.05, "load_1m": 1.0,
-        "reply_bytes": 61, "p50_ms": 0.1, "p99_ms": 0.2, "p999_ms": 0.3,
+        "p50_us": 10.0, "p99_us": 20.0, "p999_us": 30.0, "late_p999_us": 5.0,
     }  # fmt: skip
 
 
@@ -42,8 +43,15 @@ def record():
     runs = [*RUNS[:2], {**RUNS[2], "checked": checked}, *RUNS[3:]]
     return {
         "date": "2026-01-12",
-        "machine": {"cpu": "X", "cores": 2, "kernel": "6", "python": "3.11", "server_core": 0, "load_core": 1},
-        "load_average_before": (0.1, 0.2, 0.3),
+        "machine": {
+            "cpu": "X",
+            "cores": 2,
+            "kernel": "6",
+            "python": "3.11",
+            "server_core": 0,
+            "load_core": 1,
+            "load_average_before": (0.1, 0.2, 0.3),
+        },
         "options": {"runs": 3, "seconds": 1.5, "fixed_qps": 20_000},
         "cluster": {"services": 10_000, "endpoints": 20_000, "records": 80_000},
         "servers": [
@@ -84,7 +92,7 @@ def test_losses_are_summed_over_runs():
 def test_tables_show_what_was_measured_and_say_what_was_not(record):
     text = report.tables(record)
     row = next(line for line in text.splitlines() if line.startswith("| **nodens**, pure Python"))
-    assert "| 8.00 | 3.00 | 0.30 |" in row
+    assert "| 8.00 | 3.00 | – | 0.30 |" in row
     assert "- nodens, compiled: not measured, the extension is not built here." in text
     assert "| **nodens**, compiled" not in text
     assert "- node-cache: only the front one is counted." in text
@@ -93,26 +101,16 @@ def test_tables_show_what_was_measured_and_say_what_was_not(record):
 
 
 def test_one_core_is_said_loudly(record):
-    assert "server on core 0, dnsperf on core 1" in report.heading(record)
+    assert "server on core 0, load on core 1" in report.heading(record)
     record["machine"]["load_core"] = None
     assert "**one core only" in report.heading(record)
 
 
-def test_the_page_is_written_between_its_marks():
-    page = f"# Title\n{report.BEGIN}\nold\n{report.END}\nrest\n"
-    assert report.into_page(page, "new") == f"# Title\n{report.BEGIN}\nnew\n{report.END}\nrest\n"
-    with pytest.raises(ValueError, match="to write between"):
-        report.into_page("# Title\n", "new")
-
-
-def test_the_published_page_has_the_marks():
-    assert report.into_page(command.PAGE.read_text(), "x")
-
-
 def test_record_and_plot_are_written_beside_each_other(record, tmp_path):
-    drawn = command.keep(record, tmp_path / "deep" / "peers.json")
-    assert (tmp_path / "deep" / "peers.json").is_file()
-    texts = [element.text for element in ET.parse(drawn).iter() if element.tag.endswith("text")]
+    (path,) = keep(record, "peers", publish=False, path=tmp_path / "deep" / "peers.json")
+    assert path.is_file()
+    command.draw(record, path)
+    texts = [element.text for element in ET.parse(path.with_suffix(".svg")).iter() if element.tag.endswith("text")]
     assert "nodens, pure Python" in texts
     assert "8.00 (2.00 + 6.00)" in texts
     # Cheapest first.
@@ -134,10 +132,13 @@ def test_a_bar_far_longer_than_the_others_is_cut_off():
     assert "→ 100.00 (50.00 + 50.00)" in [element.text for element in root.iter()]
 
 
-def test_parts_are_those_of_the_run_in_the_middle():
+def test_parts_add_up_and_their_share_is_that_of_all_runs():
     runs = [result("knot", number, total) for number, total in ((1, 4.0), (2, 9.0), (3, 5.0))]
+    runs[1]["loads"]["hit"]["user_us"] = 4.5
     row = report.summary(runs)["knot"]["loads"]["hit"]
-    assert (row["user_us"], row["system_us"], row["total_us"]) == (1.25, 3.75, 5.0)
+    assert row["total_us"] == 5.0
+    assert row["user_us"] == pytest.approx(5.0 * (1.0 + 4.5 + 1.25) / 18.0)
+    assert row["user_us"] + row["system_us"] == pytest.approx(5.0)
 
 
 def test_an_unknown_server_is_refused_with_those_there_are(capsys):

@@ -52,7 +52,7 @@ lint: $(VENV)/.dev.stamp ## ruff, formatting, mypy --strict, import contracts
 fuzz: ## fuzz the compiled data plane under sanitizers for FUZZ_S seconds (needs a C compiler)
 	@packaging/fuzz
 
-bench: $(VENV)/.dev.stamp ## nodens beside every other DNS server on this machine, ten minutes (ARGS=--help)
+bench: $(VENV)/.dev.stamp ## nodens beside every other DNS server on this machine, ten minutes (ARGS=--quick: two; ARGS=--help)
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 envtest: ## build etcd, kube-apiserver, kubectl and CoreDNS for the tests, once (needs Go)

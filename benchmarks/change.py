@@ -1,10 +1,11 @@
 """From a watch event's bytes to the changed answer, inside one process; and the bulk compile before it.
 
-    python -m benchmarks.change --services 10000 --endpoints 100000
+    python -m benchmarks.change --services 10000 --endpoints 100000 [--publish]
 
 Measured: `event` is decode_event + publisher.apply + the pump, until the table gives the changed answer, one Service at
 a time with the loop idle in between; `burst` is --burst such changes at once; `bulk` is objects to a serving table.
-The figures are wall time of this process alone, nothing else may be running for them to mean anything.
+The figures are wall time of this process alone, nothing else may be running for them to mean anything; medians of
+--runs such lives. The table is the data plane's in use: the compiled one if it is built, NODENS_NO_EXT=1 for the other.
 """
 
 from __future__ import annotations
@@ -17,22 +18,24 @@ import random
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from agent import wire
 from agent.cluster.objects import KINDS, SERVICE, Stored, decode_event, decode_object
 from agent.records.names import to_wire
 from agent.records.zone import Profile
 from agent.snapshot.compiler import zones_of
 from agent.snapshot.freshness import Freshness
 from agent.snapshot.publisher import Publisher
-from agent.wire.table import AnswerTable, PackedNodes, pack
+from agent.wire.table import PackedNodes, pack
 from benchmarks.cluster_generator import Spec, objects
-from benchmarks.measure import rss_mib
+from benchmarks.measure import heading, keep, rss_mib, say
 
 
 def _publisher() -> Publisher:
     profile = Profile(ns_addresses=(b"\x7f\0\0\1",))
-    made = Publisher(profile, Freshness(60, 0), AnswerTable(zones_of(profile)), lambda *_, **__: None)
+    made = Publisher(profile, Freshness(60, 0), wire.new_table(zones_of(profile)), lambda *_, **__: None)
     made.compiler.declare_zones()
     return made
 
@@ -123,9 +126,9 @@ async def burst(publisher: Publisher, services: dict[str, dict[str, Any]], count
 async def measure(spec: Spec, changes: int, burst_size: int) -> dict[str, float]:
     """Does all of it once."""
     publisher = _publisher()
-    print("generating and compiling the cluster ...", file=sys.stderr, flush=True)
+    say("generating and compiling the cluster ...")
     figures, services = await bulk(publisher, spec)
-    print(f"changing {changes} Services one by one ...", file=sys.stderr, flush=True)
+    say(f"changing {changes} Services one by one ...")
     took = sorted(await single(publisher, services, changes))
     figures["event_p50_ms"] = statistics.median(took)
     figures["event_p99_ms"] = took[int(len(took) * 0.99)]
@@ -142,15 +145,18 @@ def main() -> int:
     parser.add_argument("--endpoints", type=int, default=100_000)
     parser.add_argument("--changes", type=int, default=1_000, help="Services changed one by one")
     parser.add_argument("--burst", type=int, default=1_000, help="Services changed at once")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--runs", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the record goes (.run/bench/change.json)")
+    parser.add_argument("--publish", action="store_true", help="put the record into benchmarks/results/")
     options = parser.parse_args()
+    record = heading() | {"plane": wire.IMPLEMENTATION, "options": {"runs": options.runs, "changes": options.changes}}
     spec = Spec(services=options.services, endpoints=options.endpoints)
-    figures = asyncio.run(measure(spec, options.changes, options.burst))
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for name, value in figures.items():
-            print(f"{name:20s} {value:12,.3f}")
+    runs = [asyncio.run(measure(spec, options.changes, options.burst)) for _ in range(options.runs)]
+    figures = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    keep(record | {"figures": figures, "runs": runs}, "change", publish=options.publish, path=options.json)
+    print(f"data plane: {wire.IMPLEMENTATION}; medians of {options.runs}")
+    for name, value in figures.items():
+        print(f"{name:20s} {value:12,.3f}")
     return 0
 
 

@@ -11,14 +11,14 @@ Parts (all of them unless named):
   recovery  from the API server's return to the first followed change; the outage lasts --outage seconds
   restart   agent restarted with the API server gone: exec to the first right answer; and requests of a resume
 
-Needs etcd, kube-apiserver and CoreDNS (`make envtest`). Prints a table, writes a record with --json.
+Needs etcd, kube-apiserver and CoreDNS (`make envtest`). Prints a table, writes a record, with --publish into
+benchmarks/results/ as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import select
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cluster_generator import Spec, objects
+from benchmarks.measure import heading, keep
 from tests.control_plane import binaries
 from tests.control_plane.agent_process import Nodens
 from tests.control_plane.api_client import MERGE, path_of
@@ -312,7 +313,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--burst", type=int, default=1000)
     add("--recoveries", type=int, default=1)
     add("--outage", type=float, default=30.0)
-    add("--json", metavar="FILE")
+    add("--json", type=Path, metavar="FILE", help="where the record goes (.run/bench/control_plane.json)")
+    add("--publish", action="store_true", help="put the record into benchmarks/results/")
     return parser
 
 
@@ -326,6 +328,7 @@ def main(argv: list[str] | None = None) -> int:
     if reason := binaries.missing() or binaries.coredns_missing():
         print(f"can't measure: {reason}", file=sys.stderr)
         return 1
+    head = heading()
     spec = Spec(services=options.services, endpoints=options.endpoints, namespaces=options.namespaces)
     with tempfile.TemporaryDirectory(prefix="nodens-bench-") as folder, ControlPlane(Path(folder) / "plane") as plane:
         written, took = plane.admin.write(objects(spec))
@@ -334,14 +337,9 @@ def main(argv: list[str] | None = None) -> int:
         bench = Bench(plane, Path(folder), options)
         for part in options.parts or PARTS:
             PARTS[part](bench)
-        if options.json:
-            record = {
-                "machine": {"cores": os.cpu_count(), "arch": platform.machine()},
-                "options": {key: value for key, value in vars(options).items() if key != "json"},
-            }
-            Path(options.json).write_text(
-                json.dumps({**record, "figures": bench.figures}, indent=2, default=str) + "\n"
-            )
+        chosen = {key: value for key, value in vars(options).items() if key not in {"json", "publish"}}
+        record = {**head, "options": chosen, "figures": bench.figures}
+        keep(record, "control_plane", publish=options.publish, path=options.json)
     return 0
 
 

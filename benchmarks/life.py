@@ -1,6 +1,6 @@
 """One life of the agent at the size that counts: filled from a file, killed, started without it, changed.
 
-    python -m benchmarks.life --services 10000 --endpoints 0 150000
+    python -m benchmarks.life --services 10000 --endpoints 0 150000 [--plane pure] [--publish]
 
 For each number of endpoints: the agent starts with an empty state directory on a generated cluster, as kubectl would
 have printed it, and is asked every millisecond meanwhile; when generation 1 is on disk it is killed (SIGKILL), the
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import statistics
@@ -32,10 +31,10 @@ from typing import Any, NamedTuple
 
 from benchmarks.asking import connected, is_right, question, received, send
 from benchmarks.cluster_generator import Spec, objects, write
-from benchmarks.measure import cpu_ms, rss_mib
+from benchmarks.measure import ROOT, cpu_ms, heading, keep, publish_text, rss_mib, say, where
+from benchmarks.plane.agents import IMPLEMENTATIONS, PLANES
 from tests.agent_process import ReservedPort
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME, ADDRESS = "web.shop.svc.cluster.local", "10.96.10.80"
 SMALL_ENDPOINTS = 10_000
 """Up to here the budgets of 10,000 Services alone count."""
@@ -79,6 +78,8 @@ BUDGETS = (
 class Agent:
     """The agent as a child process."""
 
+    plane = "compiled"
+
     def __init__(self, root: Path, port: int, admin_port: int) -> None:
         self.port, self._admin_port = port, admin_port
         self._log = (root / "agent.log").open("ab")
@@ -87,6 +88,7 @@ class Agent:
             "--listen", f"127.0.0.1:{port}", "--state-dir", str(root / "state"), "--admin", f"127.0.0.1:{admin_port}",
         ]  # fmt: skip
         environ = {key: value for key, value in os.environ.items() if not key.startswith("NODENS_")}
+        environ |= PLANES[self.plane]
         self.started_s = time.monotonic()
         self._process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=self._log, stderr=self._log)
         self.pid = self._process.pid
@@ -162,6 +164,8 @@ def fill(root: Path, ports: tuple[int, int]) -> dict[str, float]:
             agent.wait_answer(ADDRESS)
             served = cpu_ms(agent.pid), cpu_ms(agent.pid, children=True)
             state = agent.wait_for("generation 1", lambda state: state["snapshot"]["generation_writes"] >= 1)
+            if state["process"]["wire"] != IMPLEMENTATIONS[agent.plane]:
+                raise RuntimeError(f"the data plane is {state['process']['wire']}, not {agent.plane}")
             time.sleep(1)
             rss, peak = rss_mib(agent.pid), rss_mib(agent.pid, "VmHWM")
             started_s = agent.started_s
@@ -251,46 +255,28 @@ def measure(services: int, endpoints: int, options: argparse.Namespace) -> dict[
     try:
         ports, spec = (reserved[0].number, reserved[1].number), Spec(services=services, endpoints=endpoints)
         source = root / "cluster.json"
-        _say(f"{services:,} Services, {endpoints:,} endpoints: generating the cluster ...")
+        say(f"{services:,} Services, {endpoints:,} endpoints: generating the cluster ...")
         count = write(spec, source)
         record: dict[str, Any] = {"services": services, "endpoints": endpoints, "objects": count}
         record["endpoints_generated"] = sum(
             len(value.get("endpoints") or ()) for value in objects(spec) if value["kind"] == "EndpointSlice"
         )
         record["source_mb"] = source.stat().st_size / 1e6
-        _say("filling an agent from it ...")
+        say("filling an agent from it ...")
         record |= fill(root, ports)
         source.rename(root / "away.json")
-        _say(f"{options.starts} starts without the source ...")
+        say(f"{options.starts} starts without the source ...")
         record |= starts(root, ports, options.starts)
         (root / "away.json").rename(source)
-        _say(f"{options.changes} changes of one Service in the file ...")
+        say(f"{options.changes} changes of one Service in the file ...")
         return record | changes(root, ports, options.changes)
     finally:
         for port in reserved:
             port.close()
         if options.keep:
-            _say(f"kept: {root}")
+            say(f"kept: {root}")
         else:
             shutil.rmtree(root)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def machine() -> dict[str, Any]:
-    """Say what this was measured on."""
-    models = [
-        line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return {
-        "cpu": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load": [round(load, 2) for load in os.getloadavg()],
-    }
 
 
 def table(records: list[dict[str, Any]]) -> Iterator[str]:
@@ -309,6 +295,13 @@ def table(records: list[dict[str, Any]]) -> Iterator[str]:
         yield ""
 
 
+def told(record: dict[str, Any]) -> str:
+    """Write the whole record for people."""
+    after = ", ".join(f"{load:.1f}" for load in record["load_after"])
+    head = f"data plane: {record['plane']}; {record['options']['starts']} starts each"
+    return "\n".join([f"{where(record)}, after: {after}", head, "", *table(record["lives"])])
+
+
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -316,19 +309,24 @@ def main() -> int:
     parser.add_argument("--endpoints", type=int, nargs="+", default=[0, 150_000], help="one life for each")
     parser.add_argument("--starts", type=int, default=10)
     parser.add_argument("--changes", type=int, default=5)
+    parser.add_argument("--plane", choices=PLANES, default="compiled", help="which data plane lives (%(default)s)")
     parser.add_argument("--folder", help="where cluster and state lie meanwhile (default: the system's)")
     parser.add_argument("--keep", action="store_true", help="leave them there")
-    parser.add_argument("--json", action="store_true", help="the whole record instead of the table")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the record goes (.run/bench/life.json)")
+    parser.add_argument("--publish", action="store_true", help="put table and record into benchmarks/")
     options = parser.parse_args()
-    before = machine()
-    records = [measure(options.services, endpoints, options) for endpoints in options.endpoints]
-    after = machine()
-    if options.json:
-        print(json.dumps({"machine": before, "load_after": after["load"], "lives": records}, indent=2))
-        return 0
-    print("\n".join(table(records)))
-    print(f"{before['cpu']}, {before['cores']} cores, Linux {before['kernel']}, Python {before['python']}")
-    print(f"load average before {before['load']}, after {after['load']}")
+    Agent.plane = options.plane
+    record = heading() | {
+        "plane": options.plane,
+        "options": {"starts": options.starts, "changes": options.changes},
+        "lives": [measure(options.services, endpoints, options) for endpoints in options.endpoints],
+        "load_after": [round(load, 2) for load in os.getloadavg()],
+    }
+    keep(record, "life", publish=options.publish, path=options.json)
+    text = told(record)
+    print(text)
+    if options.publish:
+        publish_text("life", f"```\n{text.rstrip()}\n```")
     return 0
 
 

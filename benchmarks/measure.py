@@ -121,6 +121,16 @@ def heading() -> dict[str, Any]:
     return {"format": 1, "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine()}
 
 
+def where(record: dict[str, Any]) -> str:
+    """Return when and on what a record was made, and how busy the machine was."""
+    machine = record["machine"]
+    loads = ", ".join(f"{load:.1f}" for load in machine["load_average_before"])
+    return (
+        f"{record['date']}, {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
+        f"Python {machine['python']}; load average before: {loads}"
+    )
+
+
 def keep(record: dict[str, Any], name: str, *, publish: bool, path: Path | None = None) -> list[Path]:
     """Write a record where it belongs; returns where."""
     paths = [path or UNPUBLISHED / f"{name}.json", *([RESULTS / f"{name}.json"] if publish else [])]

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -25,7 +26,7 @@ enum {
     MAX_QUESTIONS = 1 << 20,
     MAX_ASKED = 1 << 26,
     RECEIVE_BUFFER_BYTES = 1 << 20,
-    SPIN_NS = 100 * 1000, /* before a question is due the asker does not sleep */
+    SPIN_NS = 40 * 1000, /* before a question is due the asker does not sleep */
     LINGER_NS = 1000 * 1000 * 1000,
 };
 
@@ -214,6 +215,7 @@ int main(int count, char **words)
     read_questions(words[2]);
     open_sockets(atoi(words[1]));
     prctl(PR_SET_TIMERSLACK, 1UL);
+    setpriority(PRIO_PROCESS, 0, -20); /* the instrument comes first on its core, where that is allowed */
 
     int64_t began_ns = now_ns(CLOCK_MONOTONIC);
     while (asked < total) {
@@ -230,7 +232,7 @@ int main(int count, char **words)
     for (int i = 0, written = 0; i < 16; i++)
         if (rcodes[i])
             printf("%s\"%d\": %zu", written++ ? ", " : "", i, rcodes[i]);
-    printf("}");
+    printf("}, \"nice\": %d", getpriority(PRIO_PROCESS, 0));
     print("took", took_ns, answered);
     print("late", late_ns, asked);
     printf("}\n");

@@ -28,6 +28,7 @@ class Pace(NamedTuple):
         rcodes: answers by rcode.
         took_us: from just before a question was sent to its answer in the asker's socket; None without any answer.
         late_us: by how much questions were sent too late.
+        nice: priority that the asker ran at; -20 where it may have that.
     """
 
     sent: int
@@ -36,6 +37,7 @@ class Pace(NamedTuple):
     rcodes: dict[str, int]
     took_us: dict[str, float | None]
     late_us: dict[str, float | None]
+    nice: int
 
     @property
     def lost(self) -> int:
@@ -57,6 +59,7 @@ def pace(output: str) -> Pace:
     try:
         said = json.loads(output)
         rcodes = {_RCODES.get(int(rcode), rcode): count for rcode, count in said["rcodes"].items()}
-        return Pace(said["sent"], said["completed"], said["seconds"], rcodes, said["took_us"], said["late_us"])
+        counts = said["sent"], said["completed"], said["seconds"]
+        return Pace(*counts, rcodes, said["took_us"], said["late_us"], said["nice"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SteadyError(f"the asker's output is no figures: {output[-400:].strip() or 'nothing'}") from error

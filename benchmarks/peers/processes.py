@@ -99,15 +99,20 @@ def busy_s(core: int) -> float:
 
 
 class Process:
-    """A running server; a context manager."""
+    """A running server, on one core or (None) on all; a context manager."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, *, core: int = SERVER_CORE, environ: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        core: int | None = SERVER_CORE,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*pinned(core), *command],
+                [*(pinned(core) if core is not None else []), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.measure import markdown
+from benchmarks.measure import markdown, where
 
 REFERENCES = (("echo", "x_echo"), ("node-cache", "x_node_cache"), ("knot", "x_knot"))
 _FIGURES = ("qps", "p50_us", "p99_us", "p999_us", "late_p999_us")
@@ -128,15 +128,13 @@ def _remarks(record: dict[str, Any]) -> list[str]:
 def heading(record: dict[str, Any]) -> str:
     """Return where, when and on what it was measured, in a paragraph."""
     machine, options, cluster = record["machine"], record["options"], record["cluster"]
-    load = ", ".join(f"{number:.1f}" for number in machine["load_average_before"])
     pinning = (
         f"server on core {machine['server_core']}, load on core {machine['load_core']}"
         if machine["load_core"] is not None
         else "**one core only: server and load share it, figures of different machines can't be compared**"
     )
     return (
-        f"{record['date']}, {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
-        f"Python {machine['python']}; load average before: {load}. "
-        f"{cluster['services']:,} Services, {cluster['endpoints']:,} endpoints, {cluster['records']:,} records; "
-        f"{pinning}; {options['runs']} runs of {options['seconds']:g} s a load in turn, medians."
+        f"{where(record)}. {cluster['services']:,} Services, {cluster['endpoints']:,} endpoints, "
+        f"{cluster['records']:,} records; {pinning}; {options['runs']} run{'' if options['runs'] == 1 else 's'} of "
+        f"{options['seconds']:g} s a load in turn, medians."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import asking, life
+from benchmarks.peers.servers import extension_missing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,9 +21,17 @@ def run(*words: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_small_life_gives_every_figure_of_the_table(tmp_path: Path):
+@pytest.mark.parametrize(
+    "plane",
+    ["pure", pytest.param("compiled", marks=pytest.mark.skipif(bool(extension_missing()), reason="no extension"))],
+)
+def test_a_small_life_gives_every_figure_of_the_table(tmp_path: Path, plane: str):
     words = ("--services", "60", "--endpoints", "400", "--starts", "1", "--changes", "1", "--folder", str(tmp_path))
-    record = json.loads(run(*words, "--json"))
+    kept = tmp_path.parent / f"{tmp_path.name}.json"
+    printed = run(*words, "--plane", plane, "--json", str(kept))
+    record = json.loads(kept.read_text())
+    assert record["plane"] == plane
+    assert f"data plane: {plane}" in printed
     (lived,) = record["lives"]
     for row in life.BUDGETS:
         assert lived[row.key] >= 0, row

@@ -28,7 +28,7 @@ def test_the_page_is_written_between_its_marks():
         measure.into_page("# T\n", "a", "new")
 
 
-@pytest.mark.parametrize("name", ["peers", "budgets"])
+@pytest.mark.parametrize("name", ["peers", "budgets", "plane", "life"])
 def test_the_published_page_has_the_marks(name):
     assert measure.into_page(measure.PAGE.read_text(encoding="utf-8"), name, "x")
 

@@ -12,7 +12,7 @@ from benchmarks.peers import asking
 from benchmarks.peers.processes import Process, free_port
 
 PACE = (
-    '{"sent": 20, "completed": 19, "seconds": 1.0, "rcodes": {"0": 18, "3": 1}, '
+    '{"sent": 20, "completed": 19, "seconds": 1.0, "rcodes": {"0": 18, "3": 1}, "nice": 0, '
     '"took_us": {"p50": 31.5, "p99": 40.0, "p999": 41.0, "max": 41.0}, '
     '"late_us": {"p50": 1.5, "p99": 2.5, "p999": 3.5, "max": 3.5}}\n'
 )

@@ -55,7 +55,11 @@ class Budget(NamedTuple):
 
 
 def _peers(server: str, load: str, key: str) -> Callable[[Record], float | None]:
-    return lambda record: record["summary"][server]["loads"][load].get(key)
+    def figure(record: Record) -> float | None:
+        found: float | None = record["summary"][server]["loads"][load].get(key)
+        return found
+
+    return figure
 
 
 def _plane(*path: str) -> Callable[[Record], float | None]:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,7 +202,7 @@ def scrape(bench: Bench) -> Figures:
             for _ in range(bench.runs):
                 agent.process.settle()
                 idle = asked(bench.site, agent.port, SCRAPED_S)
-                disturbed = asked(bench.site, agent.port, SCRAPED_S, lambda agent=agent: _scrape_along(agent))
+                disturbed = asked(bench.site, agent.port, SCRAPED_S, partial(_scrape_along, agent))
                 runs.append({"idle": idle, "disturbed": disturbed})
         found = beside(runs) | {
             "cpu_ms": used_ms / SCRAPES, "wall_p50_ms": statistics.median(took_ms), "wall_max_ms": max(took_ms),

@@ -6,11 +6,12 @@
  * QUESTIONS has a line `name type` for each, asked in turn from 8 sockets, of 127.0.0.1. A question's time begins right
  * before it is sent and ends when the kernel had its answer (SO_TIMESTAMPNS): that the asker was kept from reading does
  * not count. That it was kept from sending does not count either; `late` is how long it was, at the same percentiles.
- * Prints one line of JSON; percentiles are nearest rank, of what was answered within a second of the end.
+ * SIGTERM ends it before its time. Prints one line of JSON; percentiles are nearest rank, of what was answered within a second of the end.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,13 @@ static int sockets[SOCKETS];
 static int64_t sent_ns[SOCKETS][65536]; /* 0: not asked or answered already */
 static uint32_t *took_ns, *late_ns;
 static size_t asked, answered, rcodes[16];
+static volatile sig_atomic_t is_over;
+
+static void end(int number)
+{
+    (void)number;
+    is_over = 1;
+}
 
 static int64_t now_ns(clockid_t clock)
 {
@@ -202,6 +210,7 @@ int main(int count, char **words)
 {
     if (count != 5)
         fail("usage: steady PORT QUESTIONS QUERIES_PER_SECOND SECONDS");
+    signal(SIGTERM, end);
     double per_second = atof(words[3]), seconds = atof(words[4]);
     if (per_second <= 0 || seconds <= 0 || per_second * seconds > MAX_ASKED)
         fail("a pace or a time that is no good");
@@ -218,7 +227,7 @@ int main(int count, char **words)
     setpriority(PRIO_PROCESS, 0, -20); /* the instrument comes first on its core, where that is allowed */
 
     int64_t began_ns = now_ns(CLOCK_MONOTONIC);
-    while (asked < total) {
+    while (asked < total && !is_over) {
         int64_t due_ns = began_ns + (int64_t)((double)asked / per_second * 1e9);
         wait_until(due_ns);
         ask(due_ns);

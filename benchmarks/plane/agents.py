@@ -33,7 +33,7 @@ PLANES = {"compiled": {"NODENS_REQUIRE_EXT": "1", "NODENS_NO_EXT": ""}, "pure": 
 IMPLEMENTATIONS = {"compiled": "compiled", "pure": "python"}
 QPS = 5_000
 BEFORE_S = 0.1
-"""The asker is at work so long before anything is done to the agent."""
+"""The asker is at work so long before anything is done to the agent, and after it."""
 _WITHIN_S = 120.0
 
 
@@ -162,24 +162,30 @@ def wait_answers(port: int, addresses: Sequence[tuple[str, str]]) -> None:
 
 
 def asked(site: Site, port: int, seconds: float, during: Callable[[], object] | None = None) -> dict[str, Any]:
-    """Ask steadily for so long; `during` is done meanwhile, beginning `BEFORE_S` later, and timed (`during_s`)."""
-    program, during_s = built("steady", site.folder), 0.0
-    command = steady.command(program, port, site.questions, qps=QPS, seconds=seconds)
+    """Ask steadily for so long, or as long as something takes that is done meanwhile, and a little before and after.
+
+    Args:
+        site: where the questions are.
+        port: of the server.
+        seconds: how long, without `during`.
+        during: what is done; the asker ends with it.
+    """
+    program = built("steady", site.folder)
+    command = steady.command(program, port, site.questions, qps=QPS, seconds=_WITHIN_S if during else seconds)
     with subprocess.Popen([*pinned(LOAD_CORE), *command], stdout=subprocess.PIPE, text=True) as asker:
         try:
             if during is not None:
                 time.sleep(BEFORE_S)
-                began_s = time.monotonic()
                 during()
-                during_s = time.monotonic() - began_s
+                time.sleep(BEFORE_S)
+                asker.terminate()
             output, _ = asker.communicate(timeout=seconds + 30)
         except BaseException:
             asker.kill()
             raise
     pace = steady.pace(output)
     return {
-        "seconds": seconds,
-        "during_s": during_s,
+        "seconds": pace.seconds,
         "sent": pace.sent,
         "lost": pace.lost,
         **{f"{word}_us": value for word, value in pace.took_us.items()},

@@ -83,8 +83,12 @@ def test_an_agent_is_held_up_and_answers_again_and_a_relist_moves_all(tmp_path):
     with serving(site, "pure", core=None, launcher=launcher) as agent:
         assert agent.status()["process"]["wire"] == "python"
         orders.write_text("held 0.5")
-        found = asked(site, agent.port, 1.0, agent.disturb)
-        agents.wait_for("word", told.is_file)
+
+        def disturb():
+            agent.disturb()
+            agents.wait_for("word", told.is_file)
+
+        found = asked(site, agent.port, 1.0, disturb)
         # Its only thread was asleep: somebody waited.
         assert found["max_us"] > 100_000 or found["lost"]
         relist_file(site.cluster)

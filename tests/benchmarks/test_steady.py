@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 
 import pytest
@@ -51,6 +52,22 @@ def test_every_question_is_asked_and_its_answer_timed(tmp_path):
     assert found.rcodes == {"NOERROR": 300}
     assert 0 < found.took_us["p50"] <= found.took_us["p99"] <= found.took_us["p999"] <= found.took_us["max"]
     assert 0 <= found.late_us["p50"] <= found.late_us["max"]
+
+
+@needs_compiler
+def test_it_ends_when_it_is_told_to_and_says_what_it_saw(tmp_path):
+    (tmp_path / "questions").write_text("a.cluster.local A\n")
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.settimeout(60)
+        port = silent.getsockname()[1]
+        command = steady.command(built("steady", tmp_path), port, tmp_path / "questions", qps=100, seconds=600)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asker:
+            silent.recv(512)
+            asker.terminate()
+            found = steady.pace(asker.communicate(timeout=60)[0])
+    assert 0 < found.sent < 60_000
+    assert found.seconds < 600
 
 
 @needs_compiler

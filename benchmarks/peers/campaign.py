@@ -35,10 +35,17 @@ TRIES = 3
 
 
 class Load(NamedTuple):
-    """One load: a mix at saturation (dnsperf) or at a fixed rate (the asker at a steady pace)."""
+    """One load: a mix at saturation (dnsperf) or at a fixed rate (the asker at a steady pace).
+
+    Attributes:
+        mix: of questions.
+        qps: None: at saturation.
+        times: as long as the others.
+    """
 
     mix: str
     qps: int | None = None
+    times: int = 1
 
     @property
     def name(self) -> str:
@@ -46,7 +53,12 @@ class Load(NamedTuple):
         return self.mix if self.qps is None else f"{self.mix}@{self.qps}"
 
 
-LOADS = (*map(Load, MIXES), *(Load(mix, steady.FIXED_QPS) for mix in MIXES))
+LOADS = (
+    Load("hit", times=3),  # user and system time are told apart by sampling: that takes a while
+    Load("mix"),
+    Load("zipf"),
+    *(Load(mix, steady.FIXED_QPS) for mix in MIXES),
+)
 
 
 class Plan(NamedTuple):
@@ -162,7 +174,7 @@ class Campaign:
         """Carry one load out; figures are per completed query. None if the generator did not end by itself."""
         core = cores()[SERVER_CORE]
         before, busy_before, began = running.process.sample(), busy_s(core), time.monotonic()
-        output = self._output(self._command(running, load), self.plan.seconds + GRACE_S)
+        output = self._output(self._command(running, load), self.plan.seconds * load.times + GRACE_S)
         if not output:
             return None
         used = usage_between(before, running.process.sample())
@@ -181,7 +193,7 @@ class Campaign:
         }
 
     def _command(self, running: Running, load: Load) -> list[str]:
-        questions, seconds = self._files[load.mix], self.plan.seconds
+        questions, seconds = self._files[load.mix], self.plan.seconds * load.times
         if load.qps is None:
             return dnsperf.command(questions, running.port, seconds=seconds)
         program = built("steady", self.place.folder)

@@ -40,7 +40,7 @@ def summary(results: Results) -> dict[str, Row]:
 
 
 def _load(found: Sequence[dict[str, Any]]) -> Row:
-    # The kernel splits time by sampling, a hundred times a second: the share is that of all runs, so that parts add up.
+    # The kernel splits time by sampling at its tick: the share is that of all runs, so that parts add up.
     total_us = statistics.median(float(each["total_us"]) for each in found)
     share = sum(each["user_us"] for each in found) / (sum(each["total_us"] for each in found) or 1.0)
     row: Row = {"user_us": total_us * share, "system_us": total_us * (1 - share), "total_us": total_us}

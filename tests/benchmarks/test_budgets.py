@@ -48,6 +48,17 @@ def test_a_life_of_another_size_is_not_taken_for_it():
     assert rows({"life": {"lives": [life]}})["exec → first right answer, 10,000 Services"][3] == "met"
 
 
+def test_the_fleet_that_asks_most_counts():
+    def runs(requests):
+        return {"steady": {"requests": requests}}
+
+    record = {
+        "steady_hours": 2,
+        "runs": {"nodens 10": runs(100), "nodens 100": runs(3_000), "client-go 10": runs(10**6)},
+    }
+    assert rows({"fleet": record})["API requests a node and hour, steady"][1:4] == ["≤ 20", "15.00", "met"]
+
+
 def test_a_damaged_record_counts_as_missing_and_is_told(tmp_path, capsys):
     (tmp_path / "peers.json").write_text("{")
     (tmp_path / "life.json").write_text(json.dumps({"lives": []}))

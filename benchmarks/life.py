@@ -31,8 +31,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.asking import connected, is_right, question, received, send
 from benchmarks.cluster_generator import Spec, objects, write
-from benchmarks.measure import ROOT, cpu_ms, heading, keep, publish_text, rss_mib, say, where
-from benchmarks.plane.agents import IMPLEMENTATIONS, PLANES
+from benchmarks.measure import IMPLEMENTATIONS, PLANES, ROOT, cpu_ms, heading, keep, publish_text, rss_mib, say, where
 from tests.agent_process import ReservedPort
 
 NAME, ADDRESS = "web.shop.svc.cluster.local", "10.96.10.80"

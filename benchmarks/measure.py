@@ -23,6 +23,10 @@ RESULTS = HERE / "results"
 UNPUBLISHED = ROOT / ".run" / "bench"
 SERVER_CORE = 0
 LOAD_CORE = 1
+PLANES = {"compiled": {"NODENS_REQUIRE_EXT": "1", "NODENS_NO_EXT": ""}, "pure": {"NODENS_NO_EXT": "1"}}
+"""Data plane → variables under which the agent uses that one or does not start."""
+IMPLEMENTATIONS = {"compiled": "compiled", "pure": "python"}
+"""Data plane → what the agent's /status calls it."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -223,4 +223,5 @@ def _of_pace(said: steady.Pace) -> dict[str, Any]:
     latencies = {f"{word}_us": value for word, value in said.took_us.items()}
     late = {f"late_{word}_us": value for word, value in said.late_us.items()}
     counts = {"sent": said.sent, "completed": said.completed, "lost": said.lost, "seconds": said.seconds}
+    counts["asker_nice"] = said.nice
     return {**counts, "qps": said.completed / said.seconds, "rcodes": said.rcodes, **latencies, **late}

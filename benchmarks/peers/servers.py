@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.cluster_generator import Spec, write
-from benchmarks.measure import built, compiler
+from benchmarks.measure import PLANES, built, compiler
 from benchmarks.peers import asking, configs
 from benchmarks.peers.processes import Process, ServerError, free_port
 from benchmarks.peers.zone import TTL_S, ZONES, Record
@@ -282,8 +282,7 @@ def _coredns_rows() -> list[Server]:
 
 def servers() -> list[Server]:
     """Return every row, in the order of the table."""
-    pure = _nodens("nodens-pure", NODENS_NO_EXT="1")
-    compiled = _nodens("nodens", NODENS_REQUIRE_EXT="1")
+    compiled, pure = _nodens("nodens", **PLANES["compiled"]), _nodens("nodens-pure", **PLANES["pure"])
     no_srv = "without SRV records, which it can only search one by one: its answers to those questions are wrong"
     return [
         Server("echo", "bare C echo", _echo, _nothing, lambda: said([str(compiler()), "--version"])),

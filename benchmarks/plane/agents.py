@@ -23,14 +23,12 @@ from typing import Any, NamedTuple
 from benchmarks import steady
 from benchmarks.asking import connected, is_right, received, send
 from benchmarks.cluster_generator import Spec, write
-from benchmarks.measure import LOAD_CORE, SERVER_CORE, built, pinned
+from benchmarks.measure import IMPLEMENTATIONS, LOAD_CORE, PLANES, SERVER_CORE, built, pinned
 from benchmarks.peers import dnsperf, zone
 from benchmarks.peers.asking import encode, is_answering, is_echoing
 from benchmarks.peers.processes import Process, ServerError, free_port
 from benchmarks.plane.relisting import NETWORKS
 
-PLANES = {"compiled": {"NODENS_REQUIRE_EXT": "1", "NODENS_NO_EXT": ""}, "pure": {"NODENS_NO_EXT": "1"}}
-IMPLEMENTATIONS = {"compiled": "compiled", "pure": "python"}
 QPS = 5_000
 BEFORE_S = 0.1
 """The asker is at work so long before anything is done to the agent, and after it."""
@@ -188,12 +186,13 @@ def asked(site: Site, port: int, seconds: float, during: Callable[[], object] | 
         "seconds": pace.seconds,
         "sent": pace.sent,
         "lost": pace.lost,
+        "asker_nice": pace.nice,
         **{f"{word}_us": value for word, value in pace.took_us.items()},
         **{f"late_{word}_us": value for word, value in pace.late_us.items()},
     }
 
 
-def beside(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def paired(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Sum runs up, each with an `idle` and a `disturbed` window: medians, and of the runs' own ratios the median."""
     words = ("p50_us", "p99_us", "p999_us", "max_us", "late_p999_us")
     out: dict[str, Any] = {"runs": list(runs)}

@@ -23,8 +23,9 @@ import msgspec
 from benchmarks.cluster_generator import Spec, objects
 from benchmarks.measure import LOAD_CORE, SERVER_CORE, cpu_ms, say
 from benchmarks.peers.processes import Process
+from benchmarks.peers.servers import extension_missing
 from benchmarks.plane import agents
-from benchmarks.plane.agents import Agent, Site, asked, beside, serving, wait_answers, wait_for
+from benchmarks.plane.agents import Agent, Site, asked, paired, serving, wait_answers, wait_for
 from benchmarks.plane.relisting import moved
 from benchmarks.plane.report import told_us
 
@@ -57,13 +58,18 @@ def tell(name: str, found: Figures) -> None:
     )
 
 
+def cases() -> list[tuple[str, str]]:
+    """Return data planes and places that can be measured here."""
+    return [case for case in CASES if case[0] == "pure" or not extension_missing()]
+
+
 def echo(bench: Bench) -> Figures:
     """Measure the asker itself: the same pace against the bare echo."""
     with agents.echoing(bench.site) as port:
         runs = [
             {window: asked(bench.site, port, BLOCKED_S) for window in ("idle", "disturbed")} for _ in range(bench.runs)
         ]
-    return beside(runs)
+    return paired(runs)
 
 
 # Relists --------------------------------------------------------------------------------------------------------------
@@ -90,7 +96,7 @@ def _relisted(bench: Bench, agent: Agent, relist: Callable[[], None]) -> Figures
         idle = asked(site, agent.port, seconds)
         disturbed = asked(site, agent.port, seconds, once)
         runs.append({"idle": idle, "disturbed": disturbed, "relist_s": disturbed["seconds"] - 2 * agents.BEFORE_S})
-    return beside(runs) | {"relist_s": statistics.median(run["relist_s"] for run in runs)}
+    return paired(runs) | {"relist_s": statistics.median(run["relist_s"] for run in runs)}
 
 
 def relist_file(path: Path) -> None:
@@ -131,7 +137,7 @@ def relist(bench: Bench) -> Figures:
     """Measure hits beside relists."""
     out: Figures = {"source": {}}
     for source, measure in (("file", _from_file), ("api", _from_api)):
-        for plane, place in CASES:
+        for plane, place in cases():
             found = measure(bench, plane, PLACES[place])
             out["source"].setdefault(source, {}).setdefault(plane, {})[place] = found
             tell(f"relist from {source}, {plane}, {place} ({found['relist_s']:.1f} s)", found)
@@ -160,14 +166,14 @@ def blocked(bench: Bench) -> Figures:
     _list_of(Spec(services=15_000, endpoints=200_000), body)
     say(f"the list to be decoded has {body.stat().st_size / 1e6:.0f} MB")
     out: Figures = {"list_bytes": body.stat().st_size}
-    for plane, place in CASES:
+    for plane, place in cases():
         with serving(
             bench.site, plane, core=PLACES[place], launcher=("benchmarks.plane.disturbed", str(orders), str(told))
         ) as agent:
             for kind in BLOCKS:
                 orders.write_text(f"{kind} {BLOCKED_S} {body if kind == 'decode' else ''}", encoding="utf-8")
                 runs = [_blocked_once(bench, agent, told) for _ in range(bench.runs)]
-                found = beside(runs)
+                found = paired(runs)
                 found["blocked_s"] = statistics.median(run["blocked"]["seconds"] for run in runs)
                 found["times"] = statistics.median(run["blocked"]["times"] for run in runs)
                 out.setdefault(kind, {}).setdefault(plane, {})[place] = found
@@ -195,7 +201,7 @@ def _blocked_once(bench: Bench, agent: Agent, told: Path) -> Figures:
 def scrape(bench: Bench) -> Figures:
     """Measure what /metrics costs, and hits beside it."""
     out: Figures = {}
-    for plane in agents.PLANES:
+    for plane in dict(cases()):
         with serving(bench.site, plane) as agent:
             size_bytes, took_ms = len(agent.scrape()), []
             before_ms = cpu_ms(agent.process.pid)
@@ -210,7 +216,7 @@ def scrape(bench: Bench) -> Figures:
                 idle = asked(bench.site, agent.port, SCRAPED_S)
                 disturbed = asked(bench.site, agent.port, SCRAPED_S, partial(_scrape_along, agent))
                 runs.append({"idle": idle, "disturbed": disturbed})
-        found = beside(runs) | {
+        found = paired(runs) | {
             "cpu_ms": used_ms / SCRAPES, "wall_p50_ms": statistics.median(took_ms), "wall_max_ms": max(took_ms),
             "bytes": size_bytes,
         }  # fmt: skip

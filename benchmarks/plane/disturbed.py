@@ -3,7 +3,7 @@
     python -m benchmarks.plane.disturbed ORDERS TOLD serve --source file:cluster.json ...
 
 On SIGUSR2 the first line of the file ORDERS is read, `KIND SECONDS [FILE]`, and done on the main thread, which is the
-loop's: nothing else happens there meanwhile. What was done is appended to the file TOLD, a line of JSON. Kinds:
+loop's: nothing else happens there meanwhile. What was done is then in the file TOLD, a line of JSON. Kinds:
 
   busy    a loop in Python: the interpreter lock changes hands as usual
   held    asleep with the interpreter lock held, as in a call into C that never gives it up
@@ -59,8 +59,9 @@ def carry_out(orders: Path, told: Path) -> None:
     began_s = time.monotonic()
     times = KINDS[kind](float(seconds), body)
     line = {"kind": kind, "seconds": time.monotonic() - began_s, "times": times, "bytes": len(body)}
-    with told.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(line) + "\n")
+    partial = told.with_suffix(".partial")
+    partial.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    partial.replace(told)
 
 
 def main(words: list[str]) -> int:

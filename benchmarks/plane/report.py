@@ -24,12 +24,7 @@ def rows(figures: Figures) -> list[list[str]]:
     def row(what: str, plane: str, place: str, found: Figures) -> None:
         idle, disturbed = found["idle"], found["disturbed"]
         ratio = "–" if found["x_idle_p999"] is None else f"{found['x_idle_p999']:.2f}"
-        cells = [
-            told_us(idle["p50_us"]),
-            told_us(idle["p999_us"]),
-            told_us(disturbed["p50_us"]),
-            told_us(disturbed["p999_us"]),
-        ]
+        cells = [told_us(window[word]) for window in (idle, disturbed) for word in ("p50_us", "p999_us")]
         lost = f"{disturbed['lost']:.2%}".replace("%", " %") if disturbed["lost"] else "0"
         out.append([what, plane, place, *cells, ratio, told_us(disturbed["max_us"]), lost])
 
@@ -57,10 +52,7 @@ def table(record: Figures) -> str:
         f"{where(record)}. {options['services']:,} Services; {options['qps']:,} hits a second; "
         f"{options['runs']} runs, medians."
     )
-    parts = [
-        head_line,
-        markdown(head, rows(figures), "lll" + "r" * 7),
-    ]
+    parts = [head_line, markdown(head, rows(figures), "lll" + "r" * 7)]
     notes = []
     for plane, places in figures.get("scrape", {}).items():
         found = places["alone"]
@@ -70,4 +62,5 @@ def table(record: Figures) -> str:
         )
     for plane, found in figures.get("workers", {}).items():
         notes.append(f"- Two UDP workers, {plane}: {found['x_capacity']:.2f} × the capacity of one, {found['how']}.")
+    notes += [f"- {part}: {reason}." for part, reason in record.get("failed", {}).items()]
     return "\n\n".join(filter(None, [*parts, "\n".join(notes)]))

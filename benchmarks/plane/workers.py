@@ -5,7 +5,6 @@ Law: where the generator needs the workers' cores, capacity is derived from CPU 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import statistics
 import subprocess
@@ -14,18 +13,22 @@ from pathlib import Path
 
 from benchmarks.measure import cores, pinned, say
 from benchmarks.peers import dnsperf
-from benchmarks.peers.processes import usage_between
+from benchmarks.peers.processes import ServerError, usage_between
+from benchmarks.peers.servers import extension_missing
 from benchmarks.plane.agents import serving
 from benchmarks.plane.beside import Bench, Figures
 
+WORKER = "nodens-udp"
+"""What worker threads are called."""
 
-def _busiest(pid: int, count: int) -> list[int]:
-    """Return the threads that have run most: after a load they are the workers."""
-    ran = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            ran[int(task.name)] = int((task / "schedstat").read_text(encoding="ascii").split()[0])
-    return sorted(ran, key=lambda each: ran[each], reverse=True)[:count]
+
+def _threads(pid: int, count: int) -> list[int]:
+    """Return the workers' threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    found = sorted(int(task.name) for task in tasks if (task / "comm").read_text().strip() == WORKER)
+    if len(found) != count:
+        raise ServerError(f"{len(found)} threads are called {WORKER}, not {count}")
+    return found
 
 
 def _load(bench: Bench, port: int, on: Sequence[int]) -> tuple[float, int]:
@@ -45,6 +48,9 @@ def _load(bench: Bench, port: int, on: Sequence[int]) -> tuple[float, int]:
 
 def workers(bench: Bench) -> Figures:
     """Measure the capacity of two workers against one."""
+    if reason := extension_missing():
+        say(f"workers: not measured, {reason}")
+        return {}
     allowed = cores()
     is_direct = len(allowed) >= 4
     own, others = (allowed[:2], allowed[2:4]) if is_direct else (allowed[:2], allowed[:2])
@@ -65,7 +71,7 @@ def workers(bench: Bench) -> Figures:
 def _with_workers(bench: Bench, count: int, own: Sequence[int], others: Sequence[int]) -> Figures:
     with serving(bench.site, "compiled", core=None, options=("--set", f"workers={count}")) as agent:
         _load(bench, agent.port, others)
-        for thread, core in zip(_busiest(agent.process.pid, count), own, strict=False):
+        for thread, core in zip(_threads(agent.process.pid, count), own, strict=False):
             os.sched_setaffinity(thread, {core})
         before = agent.process.sample()
         qps, completed = _load(bench, agent.port, others)

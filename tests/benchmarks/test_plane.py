@@ -34,14 +34,14 @@ def test_the_ratio_is_the_median_of_the_runs_own_ratios():
         {"idle": window(300.0), "disturbed": window(600.0, lost=30)},
         {"idle": window(100.0), "disturbed": window(900.0)},
     ]
-    found = agents.beside(runs)
+    found = agents.paired(runs)
     assert found["x_idle_p999"] == 2.0
     assert found["disturbed"]["p999_us"] == 600.0
     assert found["disturbed"]["lost"] == pytest.approx(0.01)
 
 
 def test_without_any_answer_there_is_no_ratio():
-    found = agents.beside([{"idle": window(100.0), "disturbed": window(None, lost=1000)}])
+    found = agents.paired([{"idle": window(100.0), "disturbed": window(None, lost=1000)}])
     assert found["x_idle_p999"] is None
     assert found["disturbed"]["p999_us"] is None
     assert found["disturbed"]["lost"] == 1.0
@@ -130,6 +130,11 @@ def test_the_command_leaves_a_record_and_a_table(tmp_path):
 def test_an_unknown_part_is_refused_with_those_there_are(capsys):
     assert command.main(["relist", "relax"]) == 2
     assert "no part relax; there are relist, blocked, scrape, workers" in capsys.readouterr().err
+
+
+def test_parts_do_not_replace_the_published_whole(capsys):
+    assert command.main(["relist", "--publish"]) == 2
+    assert "only the whole is published" in capsys.readouterr().err
 
 
 def test_what_never_comes_is_not_waited_for_for_ever(monkeypatch):

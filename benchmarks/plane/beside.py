@@ -77,7 +77,7 @@ def echo(bench: Bench) -> Figures:
 
 def _relisted(bench: Bench, agent: Agent, relist: Callable[[], None]) -> Figures:
     """Relist again and again, first unasked, to know how long to ask."""
-    site, addresses = bench.site, list(bench.site.watched)
+    site, addresses, rss_mib = bench.site, list(bench.site.watched), agent.process.memory_mib()
 
     def once() -> float:
         nonlocal addresses
@@ -96,7 +96,7 @@ def _relisted(bench: Bench, agent: Agent, relist: Callable[[], None]) -> Figures
         idle = asked(site, agent.port, seconds)
         disturbed = asked(site, agent.port, seconds, once)
         runs.append({"idle": idle, "disturbed": disturbed, "relist_s": disturbed["seconds"] - 2 * agents.BEFORE_S})
-    return paired(runs) | {"relist_s": statistics.median(run["relist_s"] for run in runs)}
+    return paired(runs) | {"relist_s": statistics.median(run["relist_s"] for run in runs), "rss_mib": rss_mib}
 
 
 def relist_file(path: Path) -> None:

@@ -54,6 +54,11 @@ def table(record: Figures) -> str:
     )
     parts = [head_line, markdown(head, rows(figures), "lll" + "r" * 7)]
     notes = []
+    for source, planes in figures.get("relist", {}).get("source", {}).items():
+        told = ", ".join(
+            f"{plane} {places['alone']['rss_mib']:.0f}" for plane, places in planes.items() if "alone" in places
+        )
+        notes.append(f"- RSS in MiB, following the {source}, before any relist: {told}.")
     for plane, places in figures.get("scrape", {}).items():
         found = places["alone"]
         notes.append(

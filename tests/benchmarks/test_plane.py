@@ -105,6 +105,7 @@ def test_relists_from_both_sources_stand_beside_idle_windows(tmp_path, monkeypat
         assert measured["idle"]["p999_us"] > 0
         assert measured["disturbed"]["p999_us"] > 0
         assert measured["relist_s"] > 0
+        assert measured["rss_mib"] > 10
 
 
 @needs_compiler

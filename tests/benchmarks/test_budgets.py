@@ -13,6 +13,7 @@ def peers(user_us, x_echo=1.0):
     return {
         "date": "2026-01-12",
         "options": {"runs": 3},
+        "cluster": {"services": 10_000},
         "summary": {"nodens": {"loads": {"hit": {"user_us": user_us, "x_echo": x_echo}}}},
     }
 
@@ -46,6 +47,18 @@ def test_a_life_of_another_size_is_not_taken_for_it():
     assert rows({"life": {"lives": [life]}})["exec → first right answer, 10,000 Services"][3] == "not measured"
     life["services"] = 10_000
     assert rows({"life": {"lives": [life]}})["exec → first right answer, 10,000 Services"][3] == "met"
+
+
+def test_a_smaller_cluster_is_not_taken_for_the_budgets():
+    change = {"services": 2_000.0, "endpoints": 200_000.0, "burst_ms": 1.0}
+    assert rows({"change": {"figures": change}})["… a burst of 1,000 changes"][3] == "not measured"
+    change["services"] = 10_000.0
+    assert rows({"change": {"figures": change}})["… a burst of 1,000 changes"][3] == "met"
+    places = {"alone": {"rss_mib": 60.0}}
+    figures = {"relist": {"source": {"api": {"compiled": places}}}}
+    title = "RSS, Kubernetes source, 10,000 Services + 20,000 endpoints"
+    for services, verdict in ((500, "not measured"), (10_000, "met")):
+        assert rows({"plane": {"options": {"services": services}, "figures": figures}})[title][3] == verdict
 
 
 def test_the_fleet_that_asks_most_counts():

@@ -60,22 +60,20 @@ def family(pid: int) -> list[int]:
     return out
 
 
-def _ticks(pid: int) -> tuple[int, int]:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+def _ticks(task: Path) -> tuple[int, int]:
+    fields = (task / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     return int(fields[11]), int(fields[12])
 
 
-def _run_ns(pid: int) -> int:
-    """Return the nanoseconds all threads of a process ran; finer than ticks. 0 where the kernel doesn't say."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            total += int((task / "schedstat").read_text(encoding="ascii").split()[0])
-    return total
+def _run_ns(task: Path) -> int:
+    """Return the nanoseconds a thread ran; finer than ticks. 0 where the kernel doesn't say."""
+    with contextlib.suppress(OSError):
+        return int((task / "schedstat").read_text(encoding="ascii").split()[0])
+    return 0
 
 
 def usage_between(before: dict[int, tuple[int, int, int]], after: dict[int, tuple[int, int, int]]) -> Usage:
-    """Return what was used between two samples; a process that came in between counts whole."""
+    """Return what was used between two samples; a thread that came in between counts whole."""
     user = system = run_ns = 0
     for pid, (user_ticks, system_ticks, ran_ns) in after.items():
         was = before.get(pid, (0, 0, 0))
@@ -151,11 +149,17 @@ class Process:
                     os.kill(pid, signal.SIGKILL)
 
     def sample(self) -> dict[int, tuple[int, int, int]]:
-        """Read the clocks of the process and its descendants, for `usage_between`."""
+        """Read the clocks of all threads of the process and its descendants, for `usage_between`.
+
+        By thread, since the kernel shares time out in user and system as a whole life was: that of a process
+        has its start in it, that of a worker has not.
+        """
         found = {}
         for pid in family(self.pid):
             with contextlib.suppress(OSError):
-                found[pid] = (*_ticks(pid), _run_ns(pid))
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    with contextlib.suppress(OSError):
+                        found[int(task.name)] = (*_ticks(task), _run_ns(task))
         return found
 
     def memory_mib(self) -> float:

@@ -34,4 +34,7 @@ def answer(key: bytes, qtype: int, options: ResponderOptions, posture: Posture) 
 
 def status(posture: Posture) -> str:
     """Write what answers are given under, in words for people and scripts."""
-    return f"generation={posture.generation} age={posture.age_s}s state={posture.state} source={posture.note}"
+    pinned = f" pinned={posture.generation}" if posture.pinned else ""
+    overrides = f" overrides={posture.overrides}" if posture.overrides else ""
+    state = f"generation={posture.generation} age={posture.age_s}s state={posture.state}"
+    return f"{state}{pinned}{overrides} source={posture.note}"

@@ -93,6 +93,7 @@ def terms_of(responder: Responder) -> Terms:
         errors=tuple(edns.extended_error(*error) if error else b"" for error in errors),
         fallthrough=zones.fallthrough,
         networks=responder.access.networks if responder.access is not None else (),
+        pinned={key: (edns.extended_error(*each.error), each.node) for key, each in responder.overrides.items()},
     )
 
 

@@ -3,7 +3,7 @@
 Law: nothing blocks, logs or raises here, and no reply is longer than its client takes. A query is rejected in the
 order of the RFCs, cheapest reason first; what the hit path (`wire.hit`) is sure of never gets that far.
 
-Precedence (dns.md): own zones, what upstreams have said, special names, not ours.
+Precedence (dns.md): overrides, own zones, what upstreams have said, special names, not ours.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from agent.server import chaos, special
 from agent.server.access import Access
 from agent.server.counters import Counters
 from agent.server.options import ResponderOptions
+from agent.server.overriding import Overrides
 from agent.server.sender import Sender, Sent
 from agent.server.zones import OwnZones
 from agent.wire import timed
@@ -87,6 +88,7 @@ class Responder:
         self._ticks_ms = ticks_ms
         self._sender = Sender(options, self.counters, clock)
         self._posture = START
+        self._overrides: Overrides = {}
         self.on_change: Callable[[], None] | None = None
         self.on_settle: Callable[[], None] | None = None
         self._install(table)
@@ -111,6 +113,18 @@ class Responder:
         before, self._posture = self._posture, posture
         if _seen_by_clients(before) != _seen_by_clients(posture):
             self.settle(before)
+            self._apply()
+
+    @property
+    def overrides(self) -> Overrides:
+        """Names that a person answers by hand; replaced as a whole."""
+        return self._overrides
+
+    @overrides.setter
+    def overrides(self, overrides: Overrides) -> None:
+        if overrides != self._overrides:
+            self.settle()
+            self._overrides = overrides
             self._apply()
 
     def settle(self, posture: Posture | None = None) -> None:
@@ -164,7 +178,7 @@ class Responder:
     def _apply(self) -> None:
         """Take over a new table or posture."""
         posture = self._posture
-        self.zones = OwnZones(self._table, self.options, posture)
+        self.zones = OwnZones(self._table, self.options, posture, self._overrides)
         if posture.state in {NOT_READY, EXPIRED}:
             self._hit.close()
         else:
@@ -174,6 +188,7 @@ class Responder:
                 cap_s=posture.ttl_cap_s,
                 denies=self.zones.denies,
                 marks=posture.state == STALE,
+                leaves=self._overrides,
             )
         if self.on_change is not None:
             self.on_change()
@@ -267,6 +282,10 @@ class Responder:
         """Count an answer of an own zone by freshness, and hand the hit path what it can use."""
         if answer.rcode == SERVFAIL:
             return
+        if answer.overridden:
+            # Kept nowhere: the hit path would count it as another answer, and put its mark on others.
+            self.counters.answers["override"] += 1
+            return
         self.counters.answers["stale" if self._posture.state == STALE else "fresh"] += 1
         opt = query.opt
         if tcp or (opt is not None and self._sender.wants_cookie(opt)):
@@ -288,4 +307,4 @@ def past_ttl(rcode: int) -> tuple[int, str]:
 def _seen_by_clients(posture: Posture) -> tuple[object, ...]:
     """Give what of a posture changes answers of own zones."""
     age_s = posture.age_s if posture.state in {STALE, EXPIRED} else 0
-    return posture.state, posture.ttl_cap_s, posture.generation, age_s
+    return posture.state, posture.ttl_cap_s, posture.generation, age_s, posture.pinned

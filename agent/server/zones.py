@@ -1,7 +1,8 @@
-"""Own zones: what the table says of a name, under the posture of the moment (dns.md section 2).
+"""Own zones, and overrides in front of them: what is said of a name under the posture of the moment (dns.md section 2).
 
-Law: a name is denied only by a state that was in sync once; without one the answer is SERVFAIL. What the table holds
-is answered in every state but `expired`, and marked when it is stale.
+Law: an override goes before everything, in every state. A name is denied only by a state that was in sync once;
+without one the answer is SERVFAIL. What the table holds is answered in every state but `expired`, and marked when it is
+stale.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from agent.errors import WireError
 from agent.server.options import ResponderOptions
+from agent.server.overriding import NO_ZONE, Overridden, Overrides
 from agent.wire import node as nodes
 from agent.wire.codes import (
     AAAA,
@@ -60,6 +62,8 @@ class Found(NamedTuple):
         node: node at that name; None: there is none.
         aliases: the CNAME records on the way, ready for their place.
         end: offset behind question and aliases.
+        override: the last one met on the way; None: none was.
+        is_overridden: `node` is that one's.
     """
 
     key: bytes
@@ -68,6 +72,8 @@ class Found(NamedTuple):
     node: bytes | None
     aliases: tuple[Group, ...]
     end: int
+    override: Overridden | None = None
+    is_overridden: bool = False
 
 
 class OwnZones:
@@ -77,14 +83,19 @@ class OwnZones:
         table: names and their answers.
         options: ttl_s, pods and fallthrough count here.
         posture: what answers are given under.
+        overrides: names that go before the table.
 
     Attributes:
+        overrides: as given.
         denies: numbers of the zones in which a name that is not in the table does not exist.
         fallthrough: names of the others.
         soa_ttl_s: TTL and MINIMUM of their SOA.
     """
 
-    def __init__(self, table: AnswerTable, options: ResponderOptions, posture: Posture) -> None:
+    def __init__(
+        self, table: AnswerTable, options: ResponderOptions, posture: Posture, overrides: Overrides | None = None
+    ) -> None:
+        self.overrides = overrides if overrides is not None else {}
         self._table = table
         self._options = options
         self._posture = posture
@@ -108,24 +119,46 @@ class OwnZones:
             WireError, IndexError, struct.error: a node is damaged.
         """
         zone = self._table.zone_of(key)
-        if zone is None:
-            return None
-        if self._posture.state == NOT_READY:
-            return Answer(SERVFAIL, error=(EDE_NOT_READY, "no snapshot yet"))
-        if self._posture.state == EXPIRED:
-            return Answer(SERVFAIL, error=(EDE_NO_REACHABLE_AUTHORITY, self.age_text()))
+        if key not in self.overrides:
+            if zone is None:
+                return None
+            refusal = self._refusal()
+            if refusal is not None:
+                return refusal
         found = self._follow(key, qtype, zone)
         if found is None:
             return Answer(SERVFAIL, error=TOO_MANY_ALIASES)
+        if found.override is not None:
+            return self._overridden(found, found.override, qtype, by)
         if found.node is None and found.zone is not None and found.zone.name in self.fallthrough:
             if not found.aliases:
                 return None
             found = found._replace(zone=None)
         return self._said(found, qtype, by)
 
+    def _refusal(self) -> Answer | None:
+        """Give what every name of an own zone gets while there is no state to answer from; None while there is."""
+        if self._posture.state == NOT_READY:
+            return Answer(SERVFAIL, error=(EDE_NOT_READY, "no snapshot yet"))
+        if self._posture.state == EXPIRED:
+            return Answer(SERVFAIL, error=(EDE_NO_REACHABLE_AUTHORITY, self.age_text()))
+        return None
+
+    def _overridden(self, found: Found, override: Overridden, qtype: int, by: int) -> Answer:
+        """Answer with what an override says, be it only that another name is asked."""
+        if not found.is_overridden and found.zone is not None:
+            refusal = self._refusal()
+            if refusal is not None:
+                return refusal
+            if found.node is None and found.zone.name in self.fallthrough:
+                found = found._replace(zone=None)
+        answer = self._said(found, qtype, by)
+        return answer._replace(error=override.error, lasting=False, overridden=True)
+
     def age_text(self) -> str:
         """Write the EXTRA-TEXT of an answer from an aged snapshot."""
-        return f"age={self._posture.age_s}s generation={self._posture.generation}"
+        pinned = " pinned" if self._posture.pinned else ""
+        return f"age={self._posture.age_s}s generation={self._posture.generation}{pinned}"
 
     def error(self, rcode: int) -> tuple[int, str] | None:
         """Give the extended error that marks an answer as stale; None while it is not."""
@@ -133,14 +166,20 @@ class OwnZones:
             return None
         return EDE_STALE_NXDOMAIN if rcode == NXDOMAIN else EDE_STALE, self.age_text()
 
-    def _follow(self, key: bytes, qtype: int, zone: ZoneMeta) -> Found | None:
+    def _follow(self, key: bytes, qtype: int, zone: ZoneMeta | None) -> Found | None:
         """Follow aliases inside own zones; None if there are too many (a loop, sooner or later)."""
         key_at, end = 12, 12 + len(key) + 4
         own: ZoneMeta | None = zone
         aliases: tuple[Group, ...] = ()
+        override: Overridden | None = None
         for _ in range(MAX_ALIAS_HOPS + 1):
-            node = self._node(key, own) if own is not None else None
-            found = Found(key, key_at, own, node, aliases, end)
+            here = self.overrides.get(key) if self.overrides else None
+            override = here or override
+            if here is not None:
+                node: bytes | None = here.node
+            else:
+                node = self._node(key, own) if own is not None else None
+            found = Found(key, key_at, own, node, aliases, end, override, here is not None)
             if node is None or not node[0] & CNAME_NODE or qtype in {CNAME, ANY}:
                 return found
             alias = nodes.rrset(node, CNAME)
@@ -176,12 +215,13 @@ class OwnZones:
 
     def _said(self, found: Found, qtype: int, by: int) -> Answer:
         """Turn what was found into an answer."""
-        if found.zone is None:
+        if found.zone is None and not found.is_overridden:
             return Answer(NOERROR, authoritative=True, answer=found.aliases, error=self.error(NOERROR))
         if found.node is None:
             return self._negative(NXDOMAIN, found, found.zone)
-        zone = self._table.zones[nodes.head(found.node)[2]]
-        if found.key == zone.name and qtype in {SOA, ANY}:
+        number = nodes.head(found.node)[2]
+        zone = self._table.zones[number] if number != NO_ZONE else None
+        if zone is not None and found.key == zone.name and qtype in {SOA, ANY} and not found.is_overridden:
             body = soa(zone.name, self._posture.generation, self.soa_ttl_s, found.key_at)
             rrset: RRset | None = RRset(SOA, 0, 1, 0, body, b"")
         elif qtype == ANY:
@@ -213,7 +253,9 @@ class OwnZones:
             return RRset(HINFO, 0, 1, 0, hinfo(), b"")
         return least._replace(arcount=0, additional=b"")
 
-    def _negative(self, rcode: int, found: Found, zone: ZoneMeta) -> Answer:
+    def _negative(self, rcode: int, found: Found, zone: ZoneMeta | None) -> Answer:
+        if zone is None:
+            return Answer(rcode, True, found.aliases, (), (), self.error(rcode))
         at = found.key_at + len(found.key) - len(zone.name)
         # A target may stand compressed in its CNAME record; only the question's name is sure to be written out.
         group = self._soa_at(zone, 0 if found.aliases else at)

@@ -14,6 +14,7 @@ version or the posture changes, so it never has to be told which entry is out of
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from functools import cache
 
 from agent.wire import codes
@@ -90,6 +91,7 @@ class HitPath:
         "_cap",
         "_denies",
         "_kept",
+        "_leaves",
         "_marks",
         "_opts",
         "_plans",
@@ -115,6 +117,7 @@ class HitPath:
         self._cap: bytes | None = None
         self._denies: frozenset[int] = frozenset()
         self._marks = False
+        self._leaves: Collection[bytes] = ()
         self.answered = [0] * 16
         self.evicted = {"replies": 0, "opts": 0, "soas": 0}
         self.turn = 0
@@ -126,7 +129,16 @@ class HitPath:
         self._soas.clear()
         self._plans = {}
 
-    def open(self, *, serial: int, soa_ttl_s: int, cap_s: int | None, denies: frozenset[int], marks: bool) -> None:
+    def open(
+        self,
+        *,
+        serial: int,
+        soa_ttl_s: int,
+        cap_s: int | None,
+        denies: frozenset[int],
+        marks: bool,
+        leaves: Collection[bytes] = (),
+    ) -> None:
         """Answer under another posture from now on.
 
         Args:
@@ -135,9 +147,11 @@ class HitPath:
             cap_s: an answer with a higher TTL is left to the slow path.
             denies: numbers of the zones in which a name that is not in the table does not exist.
             marks: our OPT records carry a mark that differs by rcode (stale answers).
+            leaves: names that are left to the slow path.
         """
         self.close()
         self._serial, self._soa_ttl_s, self._denies, self._marks = serial, soa_ttl_s, denies, marks
+        self._leaves = leaves
         self._cap = cap_s.to_bytes(4, "big") if cap_s is not None else None
         self._plans = _plans(self._opts)
 
@@ -190,6 +204,8 @@ class HitPath:
         if opt is None or qtype is None:
             return None
         key = packet[12:end].lower()
+        if self._leaves and key in self._leaves:
+            return None
         node = self._table.find(key)
         if node is None:
             return self._denial(packet, key, negative, opt)

@@ -25,6 +25,8 @@ class Posture(NamedTuple):
         age_s: whole seconds since the source last confirmed the snapshot.
         generation: snapshot generation, also the SOA serial.
         note: source state for people, shown by CH TXT status.nodens.
+        pinned: a person has ordered that this generation is served, whatever the source says.
+        overrides: how many names a person answers by hand.
     """
 
     state: str
@@ -33,6 +35,8 @@ class Posture(NamedTuple):
     age_s: int
     generation: int
     note: str
+    pinned: bool = False
+    overrides: int = 0
 
 
 START = Posture(NOT_READY, connected=False, ttl_cap_s=30, age_s=0, generation=0, note="starting")

@@ -35,6 +35,7 @@ class Answer(NamedTuple):
         answer, authority, additional: the sections; additional without OPT.
         error: extended DNS error for a client that has EDNS: info code and text.
         flags: what the second octet of flags has beside the rcode.
+        overridden: a person's override had a part in it.
         lasting: the same question gets the same octets for as long as table and posture stay what they are.
     """
 
@@ -46,6 +47,7 @@ class Answer(NamedTuple):
     error: tuple[int, str] | None = None
     lasting: bool = True
     flags: int = 0
+    overridden: bool = False
 
 
 def assemble(query: Query, answer: Answer, opt: bytes, limit_bytes: int) -> bytes:

@@ -33,6 +33,7 @@ from agent.observe.announcements import announcement
 from agent.observe.lag import LoopLag
 from agent.observe.logs import Logs
 from agent.observe.transitions import transition
+from agent.orders import Orders
 from agent.server.responder import Responder
 from agent.server.sockets import Pair, inherit, open_pairs
 from agent.server.tcp import Connections, TcpEndpoint
@@ -112,6 +113,8 @@ class App:
             profile, self.freshness, self.table, self._transition, needs_namespace=bool(config.namespace_labels.strip())
         )
         self.generations = Generations(config.state_dir, settings.limits_of(config))
+        self.orders = Orders(self.generations, profile)
+        self.generations.spared = self.orders.spared
         self.restored = NOT_RESTORED
         self.doors = Doors([], [])
         self._state = ""
@@ -136,13 +139,14 @@ class App:
         self.publisher.recorder = persister
         started_s = time.perf_counter()
         recovered = self._restore(persister)
+        self.orders.begin()
         restore_s = time.perf_counter() - started_s
         self._tick(persister)
         await self._open(pairs)
         gc.freeze()
         wishes.listen()
         self.notifier.ready()
-        from agent.survey import Identity, Rooms, Survey
+        from agent.survey import Identity, Rooms, Survey, process_age_s
 
         supervisor = Supervisor(wishes.fail)
         reloader = Reloader(
@@ -160,15 +164,17 @@ class App:
             self.logs,
             lambda: self._source,
             self.reports,
+            self.orders,
         )
         listen = tuple(_text(pair.address) for pair in pairs)
         identity = Identity(self.name, origin.name, listen, tuple(self.config.zones), self.config.state_dir)
         survey = Survey(identity, rooms, self._refused)
-        survey.restore_s, survey.started_s = restore_s, _process_age_s()
+        survey.restore_s, survey.started_s = restore_s, process_age_s()
         log.info(
             "answering on %s, %.3f s after the start (%s)", ", ".join(listen), survey.started_s, wire.IMPLEMENTATION
         )
         supervisor.start("tick", lambda: self._tick_for_ever(survey, persister), critical=True)
+        supervisor.start("orders", lambda: self.orders.follow(self._changed.set))
         supervisor.start("loop lag", lag.run)
         if self.notifier.watchdog_s:
             supervisor.start("watchdog", Watchdog(self.notifier, self._probes(pairs)).run)
@@ -288,8 +294,9 @@ class App:
     # Posture ------------------------------------------------------------------------------------------------------
 
     def _tick(self, persister: Persister) -> None:
-        posture = self.freshness.posture(persister.generation, time.monotonic())
-        self.responder.posture = posture
+        now_s = time.monotonic()
+        posture = self.orders.posture(self.freshness.posture(persister.generation, now_s), now_s)
+        self.orders.apply(self.responder, self.table, posture)
         if posture.state != self._state:
             if self._state or posture.state in {STALE, EXPIRED}:
                 told = {"now": posture.state, "age_s": posture.age_s, "source": posture.note}
@@ -357,7 +364,10 @@ class App:
             tcp, pace = settings.tcp_options(config), settings.pace_of(config)
 
             def commit() -> None:
-                responder = Responder(self.table, options, counters=self.responder.counters, cache=self.responder.cache)
+                responder = Responder(
+                    self.responder.table, options, counters=self.responder.counters, cache=self.responder.cache
+                )
+                responder.overrides = self.responder.overrides
                 responder.posture = self.responder.posture
                 old, self.responder = self.responder, responder
                 for udp in self.doors.udp:
@@ -395,11 +405,3 @@ def _node_name() -> str:
 def _text(address: tuple[str, int]) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _process_age_s() -> float:
-    """Seconds since the kernel started this process (proc_pid_stat(5), field 22)."""
-    from pathlib import Path
-
-    fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")

@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from agent import __version__, sources, wire
@@ -20,7 +21,9 @@ from agent.lifecycle.supervisor import Supervisor
 from agent.observe.lag import LoopLag
 from agent.observe.logs import Logs
 from agent.observe.recent import Rate, Recent
-from agent.observe.status import Access, Durations, Process, Skipped, Snapshot, Source, Status, Traffic
+from agent.observe.status import Access, Durations, Override, Pin, Process, Skipped, Snapshot, Source, Status, Traffic
+from agent.observe.status import Orders as OrdersStatus
+from agent.orders import Orders
 from agent.server.counters import LATENCY_BOUNDS_S
 from agent.server.responder import Responder
 from agent.snapshot.persister import Persister
@@ -52,6 +55,7 @@ class Rooms(NamedTuple):
     logs: Logs
     source: Callable[[], sources.Source | None]
     reports: Reports
+    orders: Orders
 
 
 class Survey:
@@ -107,6 +111,7 @@ class Survey:
             not_ready=dict(rooms.readiness.reasons),
             source=self._source(posture.age_s),
             snapshot=self._snapshot(),
+            orders=self._orders(),
             traffic=self._traffic(),
             process=self._process(),
             events=self._events(),
@@ -150,8 +155,29 @@ class Survey:
                 "files_removed": disk.removed,
             },
             "reports": dict(rooms.reports.counts),
+            "orders": {"documents_refused": rooms.orders.refused, "overrides_ended": rooms.orders.ended},
             "source": dict(source.counts()) if source is not None else {},
         }
+
+    def _orders(self) -> OrdersStatus:
+        orders = self._rooms.orders
+        overrides = (
+            Override(
+                name=each.name,
+                answers=each.says,
+                until_unix_s=each.span.until_unix_s,
+                left_s=left_s,
+                who=each.who,
+                reason=each.reason,
+            )
+            for each, left_s in orders.active()
+        )
+        pin = orders.pinned.pin if orders.pinned is not None else None
+        pinned: Pin | None = None
+        if pin is not None:
+            until_s = pin.span.until_unix_s if pin.span is not None else 0.0
+            pinned = Pin(generation=pin.generation, until_unix_s=until_s, who=pin.who, reason=pin.reason)
+        return OrdersStatus(overrides=tuple(overrides), pin=pinned, problems=tuple(orders.problems.values()))
 
     def _source(self, age_s: int) -> Source:
         publisher = self._rooms.publisher
@@ -237,3 +263,9 @@ class Survey:
             log_lines_dropped=rooms.logs.background.dropped,
             log_lines_held=rooms.logs.damper.held,
         )
+
+
+def process_age_s() -> float:
+    """Seconds since the kernel started this process (proc_pid_stat(5), field 22)."""
+    fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")

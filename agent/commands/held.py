@@ -16,18 +16,16 @@ from typing import NamedTuple
 import msgspec
 
 from agent.cluster.objects import Stored
-from agent.cluster.store import Store
 from agent.commands.arguments import add_options, read_config
 from agent.errors import NodensError, SnapshotError
 from agent.records.zone import Profile
-from agent.snapshot.compiler import Compiler, read_profile, zones_of
-from agent.snapshot.entries import Place
+from agent.snapshot.compiler import read_profile, zones_of
 from agent.snapshot.files import failure, named, open_trusted, read_all, trusted_owners
 from agent.snapshot.format import SECTION_OBJECTS, SECTION_PROFILE, Generation, Header, decode
 from agent.snapshot.generations import Generations
 from agent.snapshot.objects import decode_objects
 from agent.snapshot.recovery import Limits, Recovered
-from agent.snapshot.restore import restore
+from agent.snapshot.restore import alone, recompile, restore
 from agent.wire.table import AnswerTable
 
 LATEST = "latest"
@@ -151,11 +149,11 @@ def load(state_dir: str, which: str = LATEST) -> Held:
         label, where, recovered, notes = _latest(state_dir)
     elif is_number(which):
         generation = Generations(state_dir, LIMITS, offline=True).read(int(which))
-        label, where, recovered, notes = f"generation {int(which)}", state_dir, _alone(generation), ()
+        label, where, recovered, notes = f"generation {int(which)}", state_dir, alone(generation), ()
     else:
         generation = read_file(which)
         number = generation.header.generation
-        label, where, recovered, notes = f"generation {number} of {which}", which, _alone(generation), ()
+        label, where, recovered, notes = f"generation {number} of {which}", which, alone(generation), ()
     profile, table, more = _table(recovered)
     return Held(label, where, recovered, profile, table, (*notes, *more))
 
@@ -200,10 +198,6 @@ def changes_of(recovered: Recovered) -> int:
     return sum(1 for entry in recovered.entries if entry.objects or entry.nodes)
 
 
-def _alone(generation: Generation) -> Recovered:
-    return Recovered(generation, [], Place(generation.header.generation, 0), 0, 0, 0)
-
-
 def objects_of(recovered: Recovered) -> dict[tuple[str, str], Stored]:
     """Collect a state's objects; raises SnapshotError if they can't be read."""
     generation = recovered.generation
@@ -221,17 +215,20 @@ def objects_of(recovered: Recovered) -> dict[tuple[str, str], Stored]:
 
 
 def _table(recovered: Recovered) -> tuple[Profile, AnswerTable, tuple[str, ...]]:
-    profile, note = _profile(recovered.generation)
+    profile, note = profile_of(recovered.generation)
     table = AnswerTable(zones_of(profile))
     made = restore(recovered, table, profile)
     if made.is_compiled:
         return profile, table, ()
     notes = [note] if note else []
     notes.append(f"{made.reason}: names were compiled anew from its objects")
-    return profile, _compiled(recovered, profile), tuple(notes)
+    table = AnswerTable(zones_of(profile))
+    for _ in recompile(recovered, profile, table):
+        pass
+    return profile, table, tuple(notes)
 
 
-def _profile(generation: Generation) -> tuple[Profile, str]:
+def profile_of(generation: Generation) -> tuple[Profile, str]:
     """Read the options a generation was made with, be it by another version."""
     offset, length = generation.sections.get(SECTION_PROFILE, (0, 0))
     section = generation.file[offset : offset + length]
@@ -242,17 +239,3 @@ def _profile(generation: Generation) -> tuple[Profile, str]:
         return msgspec.msgpack.decode(section[DIGEST_BYTES:], type=Profile), ""
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Profile(), "its options can't be read: zone cluster.local and defaults are taken"
-
-
-def _compiled(recovered: Recovered, profile: Profile) -> AnswerTable:
-    table = AnswerTable(zones_of(profile))
-    compiler = Compiler(profile, table)
-    store = Store(needs_namespace=bool(profile.selection.rpartition("|")[2]))
-    for stored in objects_of(recovered).values():
-        store.upsert(stored)
-    compiler.declare_zones()
-    while (namespace := store.take_dirty_namespace()) is not None:
-        compiler.namespace(namespace[0], exists=namespace[1])
-    while (dirty := store.take_dirty()) is not None:
-        compiler.owner(*dirty)
-    return table

@@ -52,6 +52,7 @@ class Metrics:
         """Give every family (called by the registry)."""
         status = self._status
         yield from _snapshot(status)
+        yield from _orders(status)
         yield from _source(status)
         yield from _traffic(status)
         yield from _process(status)
@@ -109,6 +110,22 @@ def _snapshot(status: Status) -> Families:
         "Writes to the state directory that failed. Answering goes on, but a restart would come back with older state.",
         held.persist_failures,
     )
+
+
+def _orders(status: Status) -> Families:
+    orders = status.orders
+    yield _gauge("nodens_overrides_active", "Names that a person answers by hand right now.", len(orders.overrides))
+    yield _gauge(
+        "nodens_override_next_expiry_timestamp_seconds",
+        "Unix time at which the first of them ends; 0: there is none.",
+        min((each.until_unix_s for each in orders.overrides), default=0.0),
+    )
+    yield _gauge(
+        "nodens_pinned_generation",
+        "Number of the generation that is served whatever the source says; 0: none is pinned.",
+        orders.pin.generation if orders.pin is not None else 0,
+    )
+    yield _gauge("nodens_order_problems", "Orders that are not carried out; /status says why.", len(orders.problems))
 
 
 def _source(status: Status) -> Families:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from agent.observe.status import Status
-from agent.observe.words import count, state_in_words
+from agent.observe.words import count, orders_in_words, state_in_words
 
 GOOD, INFO, WARN, BAD = "good", "info", "warn", "bad"
 SEVERITIES = (GOOD, INFO, WARN, BAD)
@@ -64,11 +64,20 @@ def _remedy(status: Status) -> str:
     mend = "bring the file back or mend it" if source.name == "file" else "look at the API servers and at `last error`"
     if status.state == "fresh":
         return "nothing yet; a restart is safe"
+    if status.state == "stale" and status.orders.pin is not None:
+        return "when the reason is over: nodens snapshot unpin"
     if status.state == "stale":
         return f"{mend}; a restart is safe"
     if status.state == "expired":
         return f"{mend}; to answer meanwhile set max_stale to 0 and send SIGHUP"
     return mend
+
+
+def _orders(status: Status) -> Iterator[Note]:
+    for problem in status.orders.problems:
+        yield Note(WARN, "order not done", problem, "give it again, or take it back: nodens override, snapshot unpin")
+    for title, sentence in orders_in_words(status):
+        yield Note(INFO, title, sentence)
 
 
 def _not_ready(status: Status) -> Iterator[Note]:
@@ -148,6 +157,7 @@ def _log_lines(status: Status) -> Iterator[Note]:
 
 _NOTES: tuple[Callable[[Status], Iterator[Note]], ...] = (
     _not_ready,
+    _orders,
     _damaged,
     _disk,
     _tasks,

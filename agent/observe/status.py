@@ -106,6 +106,53 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[str, ...] = ()
 
 
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that a person answers by hand.
+
+    Attributes:
+        name: which.
+        answers: what, in words.
+        until_unix_s, left_s: when it ends.
+        who, reason: by whom and why.
+    """
+
+    name: str
+    answers: str
+    until_unix_s: float
+    left_s: float
+    who: str
+    reason: str
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """A generation that is served whatever the source says.
+
+    Attributes:
+        generation: its number.
+        until_unix_s: when it ends; 0: when it is taken back.
+        who, reason: by whom and why.
+    """
+
+    generation: int
+    until_unix_s: float
+    who: str
+    reason: str
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What people have ordered (break-glass).
+
+    Attributes:
+        overrides: names answered by hand, the first to end first.
+        pin: the generation served instead of the newest state; None: none is.
+        problems: orders that are not carried out, and why.
+    """
+
+    overrides: tuple[Override, ...] = ()
+    pin: Pin | None = None
+    problems: tuple[str, ...] = ()
+
+
 class Durations(msgspec.Struct, frozen=True, kw_only=True):
     """A histogram: upper bounds in seconds, queries in each (one more for the rest), sum of seconds."""
 
@@ -195,6 +242,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     not_ready: dict[str, str] = {}
     source: Source = Source()
     snapshot: Snapshot = Snapshot()
+    orders: Orders = Orders()
     traffic: Traffic = Traffic()
     process: Process = Process()
     events: dict[str, dict[str, int]] = {}

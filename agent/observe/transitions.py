@@ -25,6 +25,13 @@ SENTENCES: dict[str, tuple[int, str]] = {
     "restored": (logging.INFO, "snapshot restored from disk"),
     "restore_refused": (logging.ERROR, "a file of the state directory can't be used, an older one is tried"),
     "nothing_restored": (logging.WARNING, "nothing to restore: SERVFAIL until the source has been read once"),
+    "order_refused": (logging.ERROR, "a control document can't be believed; the last good order stays"),
+    "override_set": (logging.WARNING, "a name is answered by hand from now on"),
+    "override_unset": (logging.WARNING, "a name is no longer answered by hand: taken back"),
+    "override_ended": (logging.WARNING, "a name is no longer answered by hand: its time is over"),
+    "pinned": (logging.WARNING, "an older generation is served, whatever the source says"),
+    "pin_refused": (logging.ERROR, "the pinned generation can't be served; what was served goes on"),
+    "unpinned": (logging.WARNING, "the newest state is served again"),
     "persist_failed": (logging.ERROR, "the snapshot can't be written; answering goes on"),
     "persist_recovered": (logging.INFO, "the snapshot is written again"),
 }

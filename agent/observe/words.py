@@ -5,6 +5,8 @@ Law: pure text; the same words on the page and in `nodens status`.
 
 from __future__ import annotations
 
+import time
+
 from agent.observe.status import Source, Status
 
 
@@ -19,6 +21,11 @@ def age(seconds: float) -> str:
         elif parts:
             break
     return " ".join(parts[:2])
+
+
+def moment(unix_s: float) -> str:
+    """Write a wall time to the second: `2026-11-24T18:00:00Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_s))
 
 
 def count(number: float) -> str:
@@ -43,6 +50,13 @@ def access_in_words(source: Source) -> str:
 def state_in_words(status: Status) -> tuple[str, str]:
     """Give a headline and what it means for queries."""
     old = age(status.age_s)
+    pin = status.orders.pin
+    if pin is not None and status.state == "stale":
+        until = f"until {moment(pin.until_unix_s)}" if pin.until_unix_s else "until it is unpinned"
+        return (
+            f"Pinned to generation {pin.generation}",
+            f"A person has ordered it, {until}; it was last confirmed {old} ago and is marked as stale (EDE 3).",
+        )
     if status.state == "fresh" and status.source.connected:
         return "Fresh", "The source is being followed; answers are up to date."
     if status.state == "fresh":
@@ -52,3 +66,16 @@ def state_in_words(status: Status) -> tuple[str, str]:
     if status.state == "expired":
         return f"Expired, {old} old", "Older than max_stale: own names are answered SERVFAIL."
     return "Not ready", "No valid snapshot yet: own names are answered SERVFAIL (EDE 14) until the source is read once."
+
+
+def orders_in_words(status: Status) -> list[tuple[str, str]]:
+    """Give what people have ordered: a word or two, and a sentence."""
+    orders, pin = status.orders, status.orders.pin
+    rows = []
+    if pin is not None:
+        until = moment(pin.until_unix_s) if pin.until_unix_s else "nodens snapshot unpin"
+        rows.append(("pinned", f"generation {pin.generation} until {until}, by {pin.who}: {pin.reason}"))
+    for each in orders.overrides:
+        ends = f"{moment(each.until_unix_s)} ({age(each.left_s)} left)"
+        rows.append(("override", f"{each.name} is {each.answers} until {ends}, by {each.who}: {each.reason}"))
+    return rows

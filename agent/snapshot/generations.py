@@ -9,7 +9,7 @@ that the two are one history whichever of them is lost.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -48,6 +48,7 @@ class Generations:
         path: of the snapshot directory.
         counts: what was done.
         refused: what the last `load` did not use, and why.
+        spared: called before files are removed: generations that must stay, however old.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Generations:
         self.limits = limits
         self.counts = Counts()
         self.refused: tuple[str, ...] = ()
+        self.spared: Callable[[], frozenset[int]] = frozenset
         self._is_offline = offline
         self._lock = -1
         self._journal: JournalWriter | None = None
@@ -225,7 +227,8 @@ class Generations:
         """Remove what no recovery needs any more; gives the names removed.
 
         The `keep` newest valid generations stay, with every journal from the oldest of them on. Of the refused ones the
-        `keep` newest stay for people to look at, as far as they are newer than that. Unfinished files go.
+        `keep` newest stay for people to look at, as far as they are newer than that. `spared` ones stay, without their
+        journals: what was pinned is the generation itself. Unfinished files go.
 
         Raises:
             SnapshotError: the directory can't be used.
@@ -239,7 +242,7 @@ class Generations:
                     (valid if self._is_valid(directory, number) else refused).append(number)
             names = [*listing.leftovers]
             if valid:
-                wanted = {*valid, *refused[:keep]}
+                wanted = {*valid, *refused[:keep], *self.spared()}
                 names += [generation_name(number) for number in listing.generations if number not in wanted]
                 names += [journal_name(number) for number in listing.journals if number < valid[-1]]
             removed = tuple(name for name in names if directory.remove(name))

@@ -6,14 +6,19 @@ made by another version or under another profile are not used: records are compi
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from agent.cluster.objects import Stored
-from agent.errors import SnapshotError
+from agent.cluster.store import Store
+from agent.errors import NodensError, SnapshotError
 from agent.records.zone import Profile
-from agent.snapshot.compiler import read_profile
-from agent.snapshot.format import SECTION_ANSWERS, SECTION_OBJECTS, SECTION_PROFILE
+from agent.snapshot.compiler import Compiler, read_profile
+from agent.snapshot.entries import Place
+from agent.snapshot.format import SECTION_ANSWERS, SECTION_OBJECTS, SECTION_PROFILE, Generation
 from agent.snapshot.objects import decode_objects
 from agent.snapshot.publisher import Touched
 from agent.snapshot.recovery import Recovered
@@ -74,3 +79,35 @@ def objects(recovered: Recovered) -> Iterator[Stored | Touched]:
     yield from decode_objects(generation.file, *generation.sections[SECTION_OBJECTS])
     for entry in recovered.entries:
         yield from entry.objects
+
+
+def alone(generation: Generation) -> Recovered:
+    """Give a generation as a state: as it was written, without what its journal adds."""
+    return Recovered(generation, [], Place(generation.header.generation, 0), 0, 0, 0)
+
+
+def recompile(recovered: Recovered, profile: Profile, table: AnswerTable) -> Iterator[None]:
+    """Fill an empty table from a state's objects, in steps.
+
+    Raises:
+        SnapshotError: while walking; the table does not hold the whole then.
+    """
+    compiler = Compiler(profile, table)
+    store = Store(needs_namespace=bool(profile.selection.rpartition("|")[2]))
+    for row in objects(recovered):
+        kind, key, owner, blob = row
+        if blob is None:
+            store.delete(kind, key)
+        else:
+            store.upsert(Stored(kind, key, owner, blob))
+        yield
+    compiler.declare_zones()
+    while (namespace := store.take_dirty_namespace()) is not None:
+        compiler.namespace(namespace[0], exists=namespace[1])
+        yield
+    while (dirty := store.take_dirty()) is not None:
+        try:
+            compiler.owner(*dirty)
+        except (NodensError, msgspec.DecodeError, struct.error, ValueError) as error:
+            raise SnapshotError(f"records of {dirty[0]} could not be made from its objects: {error!r}") from None
+        yield

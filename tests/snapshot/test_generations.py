@@ -482,6 +482,18 @@ def test_pruning_keeps_three_and_their_journals(generations: Generations) -> Non
         assert on_disk(generations) == 5
 
 
+def test_a_pinned_generation_is_never_pruned_and_goes_when_it_is_not_pinned(generations: Generations) -> None:
+    for state in range(5):
+        write(generations, state)
+    generations.spared = lambda: frozenset((2, 77))
+    generations.prune()
+    assert generations.list().generations == (5, 4, 3, 2)
+    assert generations.read(2).header.generation == 2
+    assert on_disk(generations) == 4
+    generations.spared = frozenset
+    assert "gen-2.nds" in generations.prune()
+
+
 def test_refused_generations_do_not_count_and_the_newest_stay_to_be_looked_at(generations: Generations) -> None:
     for state in range(9):
         step(write(generations, state), state + 1)

@@ -13,7 +13,6 @@ import asyncio
 import gc
 import logging
 import os
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -100,7 +99,7 @@ class App:
 
     def __init__(self, config: Config, logs: Logs) -> None:
         self.config = config
-        self.name = config.identity or _node_name()
+        self.name = config.identity or settings.node_name()
         self.logs = logs
         self.notifier = Notifier(os.environ)
         self.readiness = Readiness()
@@ -166,7 +165,7 @@ class App:
             self.reports,
             self.orders,
         )
-        listen = tuple(_text(pair.address) for pair in pairs)
+        listen = tuple(settings.address_text(pair.address) for pair in pairs)
         identity = Identity(self.name, origin.name, listen, tuple(self.config.zones), self.config.state_dir)
         survey = Survey(identity, rooms, self._refused)
         survey.restore_s, survey.started_s = restore_s, process_age_s()
@@ -264,7 +263,7 @@ class App:
             timing = Timing(spread_s=window_s, heal_every_s=config.api.relist_every_s)
             budget = Budget(config.api.burst, config.api.requests_per_hour)
             return KubernetesSource(
-                found, selection, node_name=_node_name(), timing=timing, budget=budget, reports=self.reports
+                found, selection, node_name=settings.node_name(), timing=timing, budget=budget, reports=self.reports
             )
 
         return Origin("kubernetes", make_kubernetes)
@@ -340,7 +339,7 @@ class App:
 
     def _probes(self, pairs: list[Pair]) -> list[tuple[str, Callable[[], Awaitable[bool]]]]:
         rcode = NOERROR if self.config.chaos.status == "answer" else REFUSED
-        return [(_text(pair.address), partial(ask, *pair.address, rcode=rcode)) for pair in pairs]
+        return [(settings.address_text(pair.address), partial(ask, *pair.address, rcode=rcode)) for pair in pairs]
 
     async def _serve_admin(self, where: SocketAddress | UnixPath, survey: Survey, reloader: Reloader) -> None:
         from agent.observe.admin import Admin
@@ -359,7 +358,7 @@ class App:
         """Make the one part of a reload: everything is built before anything is put in place."""
 
         def prepare(config: Config) -> Commit:
-            name = config.identity or _node_name()
+            name = config.identity or settings.node_name()
             options = settings.responder_options(config, name)
             tcp, pace = settings.tcp_options(config), settings.pace_of(config)
 
@@ -396,12 +395,3 @@ class App:
     async def _last_write(self, supervisor: Supervisor, persister: Persister) -> None:
         await supervisor.stop(1.0)
         await persister.finish()
-
-
-def _node_name() -> str:
-    return os.environ.get("NODE_NAME", "") or socket.gethostname()
-
-
-def _text(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

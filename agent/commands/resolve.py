@@ -18,8 +18,10 @@ from agent import __version__
 from agent.cluster.objects import NAMESPACE, SERVICE
 from agent.commands.held import LATEST, WHICH, Held, add_state_dir, check_which, load, state_dir_of, usable
 from agent.commands.presentation import Reply, one_line, read_reply, rows_of, to_json, type_name, type_number
+from agent.commands.standing import Standing, overridden_in_words, pinned_in_words, standing
 from agent.errors import SnapshotError, WireError
 from agent.observe.words import age
+from agent.orders import answers_of
 from agent.records.names import reverse, to_text, to_wire
 from agent.server.options import ResponderOptions
 from agent.server.responder import Responder
@@ -29,6 +31,7 @@ from agent.wire.posture import FRESH, Posture
 EXIT_OK = 0
 EXIT_NO_ANSWER = 1
 MAX_HINTS = 10
+NO_ORDERS = Standing()
 _EXAMPLES = """\
 examples:
   nodens resolve web.shop.svc.cluster.local             A and AAAA, from the newest state on disk
@@ -38,6 +41,7 @@ examples:
   nodens resolve web.shop --generation 810              as it was in an older generation
   nodens resolve web.shop ANY --json --state-dir /mnt/old-node/var/lib/nodens
 
+Overrides and a pinned generation count as they would for an agent that started now, and are told.
 Nothing is asked of the network: only names of own zones are answered. Exit code 0 if there was an answer, 1 if not.
 """
 
@@ -83,30 +87,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Resolve."""
     type_numbers = [type_number(args.type)] if args.type else []
-    held = load(state_dir_of(args), args.generation)
-    found = resolve(held, args.name, type_numbers)
+    state_dir, orders = state_dir_of(args), Standing()
+    if args.generation == LATEST:
+        orders = standing(state_dir)
+    held = _held(state_dir, args.generation, orders)
+    found = resolve(held, args.name, type_numbers, orders)
     hints = [] if found.has_answer else _hints(held, found.key)
     if args.json:
-        print(to_json(_as_json(held, args.name, found, hints)))
+        print(to_json({**_as_json(held, args.name, found, hints), "orders": orders.lines()}))
     else:
         for note in held.notes:
             print(f"nodens: {one_line(note)}", file=sys.stderr)
-        print("\n".join(_lines(held, args.name, found, hints)))
+        print("\n".join(_lines(held, args.name, found, [*hints, *_ordered(found, orders)])))
     return EXIT_OK if found.has_answer else EXIT_NO_ANSWER
 
 
-def resolve(held: Held, name: str, types: list[int]) -> Found:
+def _held(state_dir: str, which: str, orders: Standing) -> Held:
+    """Load what an agent that started now would serve: the pinned generation, if there is one that can be."""
+    if orders.pin is None:
+        return load(state_dir, which)
+    try:
+        held = load(state_dir, str(orders.pin.generation))
+    except SnapshotError as error:
+        held = load(state_dir, which)
+        return held._replace(notes=(*held.notes, f"{pinned_in_words(orders.pin)}; it can't be served: {error}"))
+    return held._replace(notes=(*held.notes, pinned_in_words(orders.pin)))
+
+
+def _ordered(found: Found, orders: Standing) -> list[str]:
+    """Say which orders had a part in what was found, and which can't be believed."""
+    names = {to_text(found.key), *(row.name for each in found.asked for row in each.reply.answer)}
+    said = [overridden_in_words(*row) for row in orders.overrides if row[0].name in names]
+    return [*said, *orders.problems]
+
+
+def resolve(held: Held, name: str, types: list[int], orders: Standing = NO_ORDERS) -> Found:
     """Answer a name from a state.
 
     Args:
         held: the state.
         name: absolute (with a final dot), relative, or an address.
         types: RR types; empty for what is usual for such a name.
+        orders: overrides go before what the state says.
 
     Raises:
         WireError: the name can't be one.
     """
     responder = responder_of(held)
+    responder.overrides = {each.key: answers_of(each, left_s, held.table) for each, left_s in orders.overrides}
     tried: list[Found] = []
     for number, key in enumerate(_candidates(held, name)):
         is_ours = held.table.zone_of(key) is not None

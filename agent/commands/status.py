@@ -18,6 +18,7 @@ import msgspec
 
 from agent.commands.arguments import add_options, read_config
 from agent.commands.presentation import one_line
+from agent.commands.standing import standing
 from agent.config import SocketAddress, UnixPath
 from agent.config.addresses import reachable
 from agent.errors import NodensError
@@ -170,13 +171,15 @@ def on_disk(state_dir: str) -> list[OnDisk]:
 
 
 def _from_disk(state_dir: str, *, as_json: bool) -> int:
+    orders = standing(state_dir).lines()
     try:
         found = on_disk(state_dir)
     except NodensError as error:
         print(f"Nothing on disk either: {error}", file=sys.stderr)
         found = []
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode({"running": False, "on_disk": found}), indent=2).decode())
+        shown = {"running": False, "on_disk": found, "orders": orders}
+        print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
         return EXIT_FAILURE
     if found:
         print(f"On disk in {state_dir}, for `nodens resolve` and the next start:")
@@ -186,6 +189,8 @@ def _from_disk(state_dir: str, *, as_json: bool) -> int:
         print(_row(f"generation {each.generation}", f"{amount(each.bytes)}, {state}"))
         print(_row("", f"written {_ago(each.written_unix_s, now_unix_s)}"))
         print(_row("", f"confirmed by its source ({each.source}) {_ago(each.confirmed_unix_s, now_unix_s)}"))
+    for order in orders:
+        print(_row("ordered", order))
     return EXIT_FAILURE
 
 

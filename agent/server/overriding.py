@@ -13,7 +13,7 @@ from typing import NamedTuple
 from agent.wire.codes import EDE_FORGED
 
 NO_ZONE = 0xFFFF
-"""Zone of a node in no own zone, or that is soon over: NODATA has no SOA then, so nobody keeps it (RFC 2308 section 5)."""
+"""Zone of a node in no own zone, or soon over: its NODATA has no SOA, so nobody keeps it (RFC 2308 section 5)."""
 MAX_TEXT_CHARS = 160
 
 

@@ -1,7 +1,7 @@
-"""`nodens snapshot`: what lies in the state directory, for people.
+"""`nodens snapshot`: what lies in the state directory, for people, and which of it is served.
 
-Law: reads only; needs no agent, no lock and no configuration. Times are told as ages, trouble in words; `--json` says
-the same to machines.
+Law: all but `rollback` and `unpin` only read; needs no agent, no lock and no configuration. Times are told as ages,
+trouble in words; `--json` says the same to machines.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from agent.commands.held import LATEST, WHICH, add_state_dir, check_which, usable
-from agent.commands.snapshot import diff, export, overview, show
+from agent.commands.snapshot import diff, export, overview, rollback, show
 from agent.records.names import to_wire
 
 WHICH_TYPE = usable(check_which)
@@ -21,6 +21,8 @@ examples:
   nodens snapshot diff 810 812               what changed between two generations, in words
   nodens snapshot export --output cluster.json && nodens serve --source file:cluster.json
   nodens snapshot export --format hosts >> /etc/hosts
+  nodens snapshot rollback 810 --reason "812 lost half of shop" --for 2h
+  nodens snapshot unpin
 
 WHICH is `latest`, the number of a generation, or the path of a generation file.
 """
@@ -36,12 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("verify", "check every byte; exit 1 if any file is bad", _add_verify, overview.verify),
         ("export", "objects as a file for --source file:, or names as hosts or zone file", _add_export, export.run),
         ("diff", "what changed from one state to another", _add_diff, diff.run),
+        ("rollback", "serve an older generation, whatever the source says", rollback.add_rollback, rollback.rollback),
+        ("unpin", "take `rollback` back: serve the newest state", rollback.add_unpin, rollback.unpin),
     ):
         verb = verbs.add_parser(
             name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
         )
         verb.set_defaults(run_verb=run_verb)
         add(verb)
+        if name in {"rollback", "unpin"}:
+            continue
         if name != "export":
             verb.add_argument("--json", action="store_true", help="the same as JSON")
         add_state_dir(verb)

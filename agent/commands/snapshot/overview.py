@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from agent.commands.held import LATEST, LIMITS, is_number, read_file, state_dir_of
 from agent.commands.presentation import one_line, to_json
+from agent.commands.standing import pinned_in_words, standing
 from agent.errors import SnapshotError
 from agent.observe.words import age, amount, count
 from agent.records.names import to_text
@@ -52,9 +53,13 @@ class File(NamedTuple):
 
 def list_all(args: argparse.Namespace) -> int:
     """List what is there."""
-    generations = Generations(state_dir_of(args), LIMITS, offline=True)
+    state_dir = state_dir_of(args)
+    generations, pin = Generations(state_dir, LIMITS, offline=True), standing(state_dir).pin
     listing = generations.list()
     found = [_generation(describe(generations.path_of(number), LIMITS)) for number in listing.generations]
+    for file in found:
+        if pin is not None and file.facts.get("generation") == pin.generation:
+            file.facts["pinned"] = pinned_in_words(pin)
     journals = [
         _journal(describe_journal(f"{generations.path}/{journal_name(number)}", LIMITS))
         for number in reversed(listing.journals)
@@ -69,6 +74,9 @@ def list_all(args: argparse.Namespace) -> int:
     rows += [_list_row(each, now_s) for each in found]
     rows += [_journal_row(each, now_s) for each in journals]
     _print_rows(rows)
+    for file in found:
+        if "pinned" in file.facts:
+            print(one_line(f"{file.facts['pinned']}"))
     if not found:
         print(f"No generation in {generations.path}.")
     return EXIT_OK
@@ -86,7 +94,7 @@ def _list_row(file: File, now_s: float) -> tuple[str, ...]:
         count(facts["names"]) if facts["names"] is not None else "",
         count(facts["objects"]) if facts["objects"] is not None else "",
         facts["source"],
-        file.verdict,
+        file.verdict + (", PINNED" if "pinned" in facts else ""),
     )
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent import settings, wire
 from agent.config import Config, SocketAddress, UnixPath, again
 from agent.errors import SnapshotError
-from agent.lifecycle import signals
+from agent.lifecycle import process, signals
 from agent.lifecycle.readiness import Readiness
 from agent.lifecycle.reload import Commit, Part, Reloader
 from agent.lifecycle.stop import Deadlines, Ending, stop, until_stopped
@@ -99,7 +99,7 @@ class App:
 
     def __init__(self, config: Config, logs: Logs) -> None:
         self.config = config
-        self.name = config.identity or settings.node_name()
+        self.name = config.identity or process.node_name()
         self.logs = logs
         self.notifier = Notifier(os.environ)
         self.readiness = Readiness()
@@ -145,7 +145,7 @@ class App:
         gc.freeze()
         wishes.listen()
         self.notifier.ready()
-        from agent.survey import Identity, Rooms, Survey, process_age_s
+        from agent.survey import Identity, Rooms, Survey
 
         supervisor = Supervisor(wishes.fail)
         reloader = Reloader(
@@ -168,7 +168,7 @@ class App:
         listen = tuple(settings.address_text(pair.address) for pair in pairs)
         identity = Identity(self.name, origin.name, listen, tuple(self.config.zones), self.config.state_dir)
         survey = Survey(identity, rooms, self._refused)
-        survey.restore_s, survey.started_s = restore_s, process_age_s()
+        survey.restore_s, survey.started_s = restore_s, process.age_s()
         log.info(
             "answering on %s, %.3f s after the start (%s)", ", ".join(listen), survey.started_s, wire.IMPLEMENTATION
         )
@@ -263,7 +263,7 @@ class App:
             timing = Timing(spread_s=window_s, heal_every_s=config.api.relist_every_s)
             budget = Budget(config.api.burst, config.api.requests_per_hour)
             return KubernetesSource(
-                found, selection, node_name=settings.node_name(), timing=timing, budget=budget, reports=self.reports
+                found, selection, node_name=process.node_name(), timing=timing, budget=budget, reports=self.reports
             )
 
         return Origin("kubernetes", make_kubernetes)
@@ -358,7 +358,7 @@ class App:
         """Make the one part of a reload: everything is built before anything is put in place."""
 
         def prepare(config: Config) -> Commit:
-            name = config.identity or settings.node_name()
+            name = config.identity or process.node_name()
             options = settings.responder_options(config, name)
             tcp, pace = settings.tcp_options(config), settings.pace_of(config)
 

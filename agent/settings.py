@@ -6,7 +6,6 @@ Law: pure; what can't be built from a checked configuration is a ConfigError her
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING
 
 from agent import __version__
@@ -123,11 +122,6 @@ def file_path(config: Config) -> Path:
     from pathlib import Path
 
     return Path(config.source.path)
-
-
-def node_name() -> str:
-    """Name this node."""
-    return os.environ.get("NODE_NAME", "") or socket.gethostname()
 
 
 def address_text(address: tuple[str, int]) -> str:

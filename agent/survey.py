@@ -10,7 +10,6 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from agent import __version__, sources, wire
@@ -263,9 +262,3 @@ class Survey:
             log_lines_dropped=rooms.logs.background.dropped,
             log_lines_held=rooms.logs.damper.held,
         )
-
-
-def process_age_s() -> float:
-    """Seconds since the kernel started this process (proc_pid_stat(5), field 22)."""
-    fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")

@@ -99,6 +99,7 @@ def play(stage: Stage, root: Path, spec: Spec, options: argparse.Namespace) -> i
         story.tell()
         lines = table.cells(compared, story.rows, story.recovery)
         stage.act(f"What was measured just now, in {time.monotonic() - started:.0f} s")
+        stage.show(table.LEGEND, pause=False)
         for line in table.as_text(lines):
             stage.show(line, pause=False)
         record = table.as_record(compared, story.rows, story.recovery)
@@ -110,7 +111,7 @@ def play(stage: Stage, root: Path, spec: Spec, options: argparse.Namespace) -> i
             json.dumps({"machine": machine(), "services": spec.services, **record}, indent=2) + "\n"
         )
     if options.publish:
-        publish(stage, table.as_markdown(lines), spec)
+        publish(stage, f"{table.LEGEND}\n\n{table.as_markdown(lines)}", spec)
     return 0 if is_right and story.recovery[-1].follows_s is not None else 1
 
 

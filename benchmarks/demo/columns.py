@@ -66,14 +66,16 @@ class Column:
     """One of those who are compared.
 
     Attributes:
-        name: at the head of its column.
+        name: who it is.
+        short: the same, at the head of a column.
         port: where it is asked.
         is_node_agent: it runs on every node, and is restarted with the node's agents.
         wrong: wrong answers it gave so far.
     """
 
-    def __init__(self, name: str, port: int, *, is_node_agent: bool) -> None:
+    def __init__(self, name: str, port: int, *, is_node_agent: bool, short: str = "") -> None:
         self.name = name
+        self.short = short or name
         self.port = port
         self.is_node_agent = is_node_agent
         self.wrong = self.asked = 0
@@ -108,7 +110,7 @@ class NodeCache(Column):
     def __init__(self, name: str, root: Path, upstream: int, more: str = "") -> None:
         root.mkdir(parents=True)
         self._held = ReservedPort()
-        super().__init__(name, self._held.number, is_node_agent=True)
+        super().__init__(name, self._held.number, is_node_agent=True, short="+ serve_stale" if more else "node-cache")
         self._log = root / "node-cache.log"
         self._corefile = root / "Corefile"
         self._corefile.write_text(

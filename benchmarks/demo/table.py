@@ -9,24 +9,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.demo.columns import Column
-from benchmarks.demo.story import Reading, Recovery, Row
+from benchmarks.demo.story import AFTER, Reading, Recovery, Row, seconds
 
 BEGIN, END = "<!-- demo: begin -->", "<!-- demo: end -->"
-BACK = "API server back"
+LEGEND = "Right answers in %: names asked in the minute before / names never asked before."
 
 
 def cells(columns: Sequence[Column], rows: Sequence[Row], recovery: Sequence[Recovery]) -> list[list[str]]:
     """Give head and lines of the table."""
-    lines = [["right answers in %: asked in the minute before / never asked", *(column.name for column in columns)]]
-    lines += [[row.label, *map(str, row.cells)] for row in rows if row.label != BACK]
-    lines.append([f"{BACK}: right again after", *(_seconds(each.right_s) for each in recovery)])
-    lines.append(["a Service created then is answered after", *(_seconds(each.follows_s) for each in recovery)])
+    lines = [["", *(column.short for column in columns)]]
+    lines += [[row.label, *map(str, row.cells)] for row in rows if row.label != AFTER]
+    lines.append(["API server back: right again", *(seconds(each.right_s) for each in recovery)])
+    lines.append(["a Service created then is answered", *(seconds(each.follows_s) for each in recovery)])
+    lines += [["and then, all names", *map(str, row.cells)] for row in rows if row.label == AFTER]
     lines.append(["wrong answers in all", *(f"{column.wrong} of {column.asked:,}" for column in columns)])
     return lines
-
-
-def _seconds(value: float | None) -> str:
-    return "not in the time" if value is None else f"{value:.1f} s"
 
 
 def as_text(lines: Sequence[Sequence[str]]) -> list[str]:

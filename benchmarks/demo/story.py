@@ -17,7 +17,7 @@ from tests.control_plane.dns_client import addresses, status, try_ask
 
 LOOK_S = 0.1
 PROBES = 10
-"""Names that tell whether somebody is right again; they are none of the others, so that asking them warms nothing up."""
+"""Names that tell whether somebody is right again; they are none of the others, so asking them warms nothing up."""
 AFTER = "then"
 """Label of the last row: everybody was right again for some names, and now all are asked."""
 NODENS = (sys.executable, "-m", "agent")

@@ -11,6 +11,12 @@ from typing import NamedTuple
 from agent.observe.words import age
 
 _WITHOUT = frozenset({"stale", "expired"})
+_ENDINGS = {
+    "quarantine_accepted": "Held change is applied: a person accepted it",
+    "quarantine_rejected": "Held change is dropped: a person rejected it",
+    "quarantine_expired": "Held change is applied: nobody decided in time",
+    "quarantine_mended": "Held change is gone: the source took it back",
+}
 
 
 class Announcement(NamedTuple):
@@ -30,6 +36,11 @@ def announcement(event: str, fields: Mapping[str, object]) -> Announcement | Non
     """
     if event == "posture":
         return _posture(fields)
+    if event in {"quarantine_began", "quarantine_grew"}:
+        sentence = f"Suspicious change is held, the previous state answers: it {fields['difference']}"
+        return Announcement("DNSChangeHeld", f"{sentence} (id {fields['id']})", is_trouble=True)
+    if event in _ENDINGS:
+        return Announcement("DNSChangeSettled", f"{_ENDINGS[event]} (id {fields['id']})", is_trouble=False)
     return None
 
 

@@ -142,7 +142,7 @@ def _source(status: Status) -> Families:
     )
     requests = CounterMetricFamily(
         "nodens_api_requests",
-        "Requests to the Kubernetes API servers by verb (list, watch) and HTTP status; code 0 means no answer came.",
+        "Requests to the Kubernetes API servers by verb (list, watch, create) and HTTP status; code 0: no answer came.",
         labels=("verb", "code"),
     )
     for verb, by_code in source.api_requests.items():

@@ -25,6 +25,19 @@ def test_a_change_of_freshness_is_announced(before, now, reason, is_trouble):
         assert found.message.endswith("connection refused")
 
 
+def test_change_that_is_held_is_announced_with_what_it_would_do():
+    fields = {"id": "q-1", "held": 12, "difference": "would remove 94 % of namespace payments"}
+    found = announcement("quarantine_began", fields)
+    assert (found.reason, found.is_trouble) == ("DNSChangeHeld", True)
+    assert found.message.endswith("it would remove 94 % of namespace payments (id q-1)")
+
+
+@pytest.mark.parametrize("ending", ["accepted", "rejected", "expired", "mended"])
+def test_how_it_ended_is_announced_too(ending):
+    found = announcement(f"quarantine_{ending}", {"id": "q-1", "after_s": 3.0, "dropped": 2})
+    assert (found.reason, found.is_trouble) == ("DNSChangeSettled", False)
+
+
 @pytest.mark.parametrize(
     ("event", "fields"),
     [

@@ -107,12 +107,13 @@ def fetch(admin: SocketAddress | UnixPath) -> bytes:
 def lines(status: Status, now_unix_s: float, *, coloured: bool) -> Iterator[str]:
     """Write a status for people: what matters first, one line each."""
     process, source, snapshot, traffic = status.process, status.source, status.snapshot, status.traffic
-    first = headline(status)
-    remedy = f" Do: {first.do}." if first.do else ""
-    yield f"{_paint(first.title, _COLOURS[first.severity], coloured=coloured)}  {one_line(first.sentence + remedy)}"
-    for note in notes(status):
-        row = _row(note.title, note.sentence + (f". Do: {note.do}" if note.do and note.do != first.do else ""))
-        yield _paint(row, _COLOURS[note.severity], coloured=coloured and note.severity != INFO)
+    others = notes(status)
+    first = headline(status, others)
+    yield f"{_paint(first.title, _COLOURS[first.severity], coloured=coloured)}  {one_line(str(first))}"
+    for note in others:
+        if note.sentence != first.sentence:
+            row = _row(note.title, str(note))
+            yield _paint(row, _COLOURS[note.severity], coloured=coloured and note.severity != INFO)
     yield _row("agent", f"nodens {process.version} ({process.wire}) on {process.identity}, up {age(process.uptime_s)}")
     yield _row("serves", f"{', '.join(process.zones)} on {', '.join(process.listen)}")
     followed = "followed" if source.connected else source.note or "not followed"

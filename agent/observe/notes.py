@@ -17,6 +17,8 @@ GOOD, INFO, WARN, BAD = "good", "info", "warn", "bad"
 SEVERITIES = (GOOD, INFO, WARN, BAD)
 """From nothing to do, over good to know and look today, to look now."""
 MAX_REFUSED = 3
+MAX_WHY = 120
+"""Characters of the source's trouble in the headline; all of it stands in its own row."""
 LOW_BUDGET_PERCENT = 10
 _STATE_SEVERITIES = {"fresh": GOOD, "stale": WARN, "expired": BAD, "not_ready": BAD}
 
@@ -36,17 +38,25 @@ class Note(NamedTuple):
     sentence: str
     do: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.sentence.removesuffix('.')}. Do: {self.do}." if self.do else self.sentence
 
-def headline(status: Status) -> Note:
-    """Give the one line to read: the state, and if that is well the worst note."""
+
+def headline(status: Status, others: list[Note]) -> Note:
+    """Give the one line to read: the state, and if that is well the worst note.
+
+    Args:
+        status: of the agent.
+        others: see `notes`.
+    """
     title, sentence = state_in_words(status)
     severity = _STATE_SEVERITIES.get(status.state, BAD)
     if severity == GOOD and not status.source.connected:
         severity = WARN
     state = Note(severity, title, sentence, _remedy(status))
-    worst = next(iter(notes(status)), None)
-    if severity != GOOD or worst is None or worst.severity == INFO:
+    if severity != GOOD or not others or others[0].severity == INFO:
         return state
+    worst = others[0]
     return Note(worst.severity, f"{title}, {worst.title}", worst.sentence, worst.do)
 
 
@@ -61,7 +71,8 @@ def _remedy(status: Status) -> str:
     source = status.source
     if status.state == "fresh" and source.connected:
         return ""
-    mend = "bring the file back or mend it" if source.name == "file" else "look at the API servers and at `last error`"
+    why = source.note if len(source.note) <= MAX_WHY else source.note[: MAX_WHY - 1] + "…"
+    mend = f"mend this: {why}" if why else "see the log for what keeps the source away"
     if status.state == "fresh":
         return "nothing yet; a restart is safe"
     if status.state == "stale" and status.orders.pin is not None:
@@ -132,7 +143,9 @@ def _budget(status: Status) -> Iterator[Note]:
         sentence = f"{count(access.budget_left)} of {count(access.budget_burst)} API requests are left at once"
         yield Note(INFO, "API budget", f"{sentence}, {count(access.budget_per_hour)} an hour come back")
     else:
-        sentence = f"spent: one API request every {3600 / max(1, access.budget_per_hour):.0f} s, so changes arrive late"
+        sentence = (
+            f"its requests are spent: one every {3600 / max(1, access.budget_per_hour):.0f} s, so changes arrive late"
+        )
         yield Note(WARN, "API budget", sentence, "find in the log why it lists so often; api.burst is the bound")
 
 

@@ -52,7 +52,8 @@ Rows = Iterable[tuple[str, object]]
 def render(status: Status) -> str:
     """Write the page for a status."""
     process, traffic, snapshot = status.process, status.traffic, status.snapshot
-    first, others = headline(status), notes(status)
+    others = notes(status)
+    first = headline(status, others)
     remedy = f"<p>Do: {escape(first.do)}</p>" if first.do else ""
     cards = [
         *([_card("To know", map(_note_row, others), f"wide note {others[0].severity}")] if others else ()),
@@ -118,7 +119,7 @@ def _snapshot_rows(status: Status) -> Rows:
 
 
 def _note_row(note: Note) -> tuple[str, object]:
-    return note.title, f"{note.sentence}. Do: {note.do}" if note.do else note.sentence
+    return note.title, str(note)
 
 
 def _card(title: str, rows: Rows, style: str = "") -> str:

@@ -20,23 +20,28 @@ FRESH = Status(state="fresh", ready=True, source=FOLLOWED)
         (FRESH, GOOD, "Fresh", ""),
         (Status(state="fresh", ready=True, age_s=7), WARN, "Fresh, source lost", "a restart is safe"),
         (Status(state="stale", ready=True, age_s=1843), WARN, "Stale for 30m 43s", "a restart is safe"),
-        (Status(state="stale", source=Source(name="file")), WARN, "Stale for 0s", "bring the file back"),
+        (Status(state="stale", source=Source(name="file")), WARN, "Stale for 0s", "see the log"),
         (Status(state="expired", age_s=7200), BAD, "Expired, 2h old", "max_stale"),
-        (Status(), BAD, "Not ready", "API servers"),
+        (Status(source=Source(note="refused")), BAD, "Not ready", "mend this: refused"),
     ],
     ids=lambda value: value.state if isinstance(value, Status) else "",
 )
 def test_the_first_line_says_the_state_and_what_to_do(status, severity, title, do):
-    first = headline(status)
+    first = headline(status, notes(status))
     assert (first.severity, first.title) == (severity, title)
     assert do in first.do
     assert bool(first.do) == (severity != GOOD)
 
 
+def test_what_keeps_the_source_away_is_not_longer_than_a_line():
+    status = Status(state="stale", source=Source(name="kubernetes", note="x" * 500))
+    assert len(headline(status, []).do) < 160
+
+
 def test_while_answers_are_fresh_the_first_line_is_the_worst_note():
     disk = Snapshot(persist_failures=3, persist_error="No space left on device")
     status = Status(state="fresh", ready=True, source=FOLLOWED, snapshot=disk, process=Process(state_dir="/s/d"))
-    first = headline(status)
+    first = headline(status, notes(status))
     assert first.title == "Fresh, disk trouble"
     assert "No space left on device" in first.sentence
     assert first.do == "df -h /s/d; ls -ld /s/d"
@@ -45,7 +50,7 @@ def test_while_answers_are_fresh_the_first_line_is_the_worst_note():
 def test_what_is_only_good_to_know_leaves_fresh_alone():
     status = Status(state="fresh", ready=True, source=FOLLOWED, snapshot=Snapshot(refused=("gen-1.nds: cut",)))
     assert [note.severity for note in notes(status)] == [INFO]
-    assert headline(status).title == "Fresh"
+    assert headline(status, notes(status)).title == "Fresh"
 
 
 def test_notes_come_worst_first():

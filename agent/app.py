@@ -33,6 +33,7 @@ from agent.observe.lag import LoopLag
 from agent.observe.logs import Logs
 from agent.observe.transitions import transition
 from agent.orders import Orders
+from agent.origin import Origin, choose
 from agent.server.responder import Responder
 from agent.server.sockets import Pair, inherit, open_pairs
 from agent.server.tcp import Connections, TcpEndpoint
@@ -65,13 +66,6 @@ class Doors(NamedTuple):
 
     udp: list[UdpEndpoint | NativeEndpoint]
     tcp: list[TcpEndpoint]
-
-
-class Origin(NamedTuple):
-    """Where state will come from: its name, and how to make its source."""
-
-    name: str
-    make: Callable[[], Source]
 
 
 def serve(config: Config) -> int:
@@ -133,7 +127,7 @@ class App:
         for inherited in left:
             log.warning("inherited socket %r fits no listen address and is closed", inherited.name)
             inherited.sock.close()
-        origin = self._choose_source()
+        origin = choose(self.config, process.node_name(), self.reports)
         persister = Persister(self.generations, self.publisher, origin.name, settings.pace_of(self.config), transition)
         self.publisher.recorder = persister
         started_s = time.perf_counter()
@@ -165,7 +159,7 @@ class App:
             self.reports,
             self.orders,
         )
-        listen = tuple(settings.address_text(pair.address) for pair in pairs)
+        listen = tuple(str(SocketAddress(*pair.address)) for pair in pairs)
         identity = Identity(self.name, origin.name, listen, tuple(self.config.zones), self.config.state_dir)
         survey = Survey(identity, rooms, self._refused)
         survey.restore_s, survey.started_s = restore_s, process.age_s()
@@ -234,39 +228,6 @@ class App:
             self._take_age(recovered)
 
     # From the source --------------------------------------------------------------------------------------------
-
-    def _choose_source(self) -> Origin:
-        """Choose the source; it is imported and made when the agent answers.
-
-        Raises:
-            ConfigError: none is named, and none can be found.
-        """
-        config = self.config
-        selection = settings.selection_of(config)
-        if config.source.kind == "file":
-
-            def make_file() -> Source:
-                from agent.sources.file import FileSource
-
-                return FileSource(settings.file_path(config), selection, settings.file_limits(config))
-
-            return Origin("file", make_file)
-        from agent.sources.origin import detect
-
-        found = detect(os.environ, kubeconfig=config.kubeconfig, context=config.context)
-
-        def make_kubernetes() -> Source:
-            from agent.sources.kubernetes import KubernetesSource
-            from agent.sources.pacing import Budget, Timing, reconnect_window_s
-
-            window_s = reconnect_window_s(config.api.fleet_nodes, config.api.reconnect_window_s)
-            timing = Timing(spread_s=window_s, heal_every_s=config.api.relist_every_s)
-            budget = Budget(config.api.burst, config.api.requests_per_hour)
-            return KubernetesSource(
-                found, selection, node_name=process.node_name(), timing=timing, budget=budget, reports=self.reports
-            )
-
-        return Origin("kubernetes", make_kubernetes)
 
     async def _follow(
         self, recovered: Recovered | None, origin: Origin, persister: Persister, supervisor: Supervisor
@@ -339,7 +300,7 @@ class App:
 
     def _probes(self, pairs: list[Pair]) -> list[tuple[str, Callable[[], Awaitable[bool]]]]:
         rcode = NOERROR if self.config.chaos.status == "answer" else REFUSED
-        return [(settings.address_text(pair.address), partial(ask, *pair.address, rcode=rcode)) for pair in pairs]
+        return [(str(SocketAddress(*pair.address)), partial(ask, *pair.address, rcode=rcode)) for pair in pairs]
 
     async def _serve_admin(self, where: SocketAddress | UnixPath, survey: Survey, reloader: Reloader) -> None:
         from agent.observe.admin import Admin

@@ -122,9 +122,3 @@ def file_path(config: Config) -> Path:
     from pathlib import Path
 
     return Path(config.source.path)
-
-
-def address_text(address: tuple[str, int]) -> str:
-    """Write a socket's address as people write it."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

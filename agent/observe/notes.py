@@ -54,9 +54,13 @@ def headline(status: Status, others: list[Note]) -> Note:
     if severity == GOOD and not status.source.connected:
         severity = WARN
     state = Note(severity, title, sentence, _remedy(status))
-    if severity != GOOD or not others or others[0].severity == INFO:
+    if not others or others[0].severity == INFO:
         return state
     worst = others[0]
+    if severity == WARN and worst.severity == BAD:
+        return state._replace(title=f"{title}, {worst.title}")
+    if severity != GOOD:
+        return state
     return Note(worst.severity, f"{title}, {worst.title}", worst.sentence, worst.do)
 
 

@@ -54,7 +54,7 @@ def test_a_person_sees_state_age_and_source_first(agent, capsys):
     assert main(["status", "--admin", agent.where]) == 0
     out = capsys.readouterr().out
     first, *rest = out.splitlines()
-    assert first.startswith("Stale for 30m 43s  The source is lost.")
+    assert first.startswith("Stale for 30m 43s, damaged  The source is lost.")
     assert "\x1b" not in out
     rows = {line[2:15].strip(): line[15:] for line in rest}
     assert rows["agent"] == "nodens 0.1.0 (python) on node-7, up 1d 1h"
@@ -109,7 +109,7 @@ def test_json_is_what_the_agent_said(agent, capsys):
 def test_colour_only_where_somebody_looks(agent, capsys, monkeypatch):
     monkeypatch.setattr(module, "_wants_colour", lambda: True)
     main(["status", "--admin", agent.where])
-    assert capsys.readouterr().out.startswith("\x1b[1;33mStale for 30m 43s\x1b[0m")
+    assert capsys.readouterr().out.startswith("\x1b[1;33mStale for 30m 43s, damaged\x1b[0m")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_notes_come_worst_first():
 def test_the_page_says_the_same():
     status = full()
     page = render(status)
-    assert f'<div class="state {WARN}"><strong>Stale for 30m 43s</strong>' in page
+    assert f'<div class="state {WARN}"><strong>Stale for 30m 43s, damaged</strong>' in page
     for note in notes(status):
         assert f"<dt>{note.title}</dt>" in page
 

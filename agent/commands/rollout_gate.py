@@ -22,6 +22,7 @@ from agent.commands.status import MAX_BODY_BYTES, UnreachableError, fetch
 from agent.config import SocketAddress, UnixPath, addresses, load, values
 from agent.config.values import Reader, T
 from agent.errors import ConfigError
+from agent.observe.notes import BAD, NOT_READY, notes
 from agent.observe.status import Status, decode
 from agent.observe.words import age, count
 
@@ -41,10 +42,9 @@ examples:
       statuses collected from a whole wave; one node may be down
 
 The gate is closed (exit code 1) if any agent is not ready, stale or expired, has lost its source for longer than
---max-age, holds back a suspicious change, has spent its budget of API requests, cannot write its snapshot (the restart
-that a rollout is would bring back older answers), answers with an override that has expired, or cannot be asked. Each
-reason is a line: node, reason, since when. Exit code 0: none of these, go on. Exit code 2: the command can't be
-understood.
+--max-age, has spent its budget of API requests, cannot write its snapshot (the restart that a rollout is would bring
+back older answers), shows anything else in red in `nodens status`, such as suspicious change that is held, or cannot
+be asked. Each reason is a line: node, reason, since when. Exit code 0: none of these, go on. Exit code 2: usage.
 """
 
 
@@ -183,13 +183,19 @@ def _budget(status: Status, limits: Limits) -> Iterator[Reason]:
         yield Reason("over_budget", f"its budget of API requests is spent ({count(spent)} in the last hour)")
 
 
+def _red(status: Status, _: Limits) -> Iterator[Reason]:
+    for note in notes(status):
+        if note.severity == BAD and note.title != NOT_READY:
+            yield Reason(note.title.replace(" ", "_"), note.sentence)
+
+
 def _disk(status: Status, _: Limits) -> Iterator[Reason]:
     held = status.snapshot
     if held.persist_error:
         yield Reason("disk", f"its snapshot can't be written: {held.persist_error}", held.written_unix_s)
 
 
-_REASONS: tuple[Callable[[Status, Limits], Iterator[Reason]], ...] = (_state, _readiness, _budget, _disk)
+_REASONS: tuple[Callable[[Status, Limits], Iterator[Reason]], ...] = (_state, _readiness, _red, _budget, _disk)
 
 
 def _places(args: argparse.Namespace) -> list[SocketAddress | UnixPath | Path]:

@@ -19,6 +19,7 @@ SEVERITIES = (GOOD, INFO, WARN, BAD)
 MAX_REFUSED = 3
 MAX_WHY = 120
 """Characters of the source's trouble in the headline; all of it stands in its own row."""
+NOT_READY = "not ready"
 LOW_BUDGET_PERCENT = 10
 _STATE_SEVERITIES = {"fresh": GOOD, "stale": WARN, "expired": BAD, "not_ready": BAD}
 
@@ -97,7 +98,7 @@ def _orders(status: Status) -> Iterator[Note]:
 
 def _not_ready(status: Status) -> Iterator[Note]:
     for guard, reason in status.not_ready.items():
-        yield Note(BAD, "not ready", f"{guard}: {reason}")
+        yield Note(BAD, NOT_READY, f"{guard}: {reason}")
 
 
 def _disk(status: Status) -> Iterator[Note]:

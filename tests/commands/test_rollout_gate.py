@@ -46,6 +46,7 @@ def reasons(status: Status, limits=LIMITS) -> list[str]:
         (well(ready=False, not_ready={"draining": "SIGTERM"}), ["not_ready"]),
         (well(snapshot=Snapshot(persist_failures=2, persist_error="No space left on device")), ["disk"]),
         (well(snapshot=Snapshot(persist_failures=2)), []),
+        (well(events={"query": {"damaged_nodes": 1}}), ["damaged"]),
     ],
 )
 def test_what_closes_the_gate(status, found):

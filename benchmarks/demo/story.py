@@ -69,7 +69,7 @@ def seconds(value: float | None) -> str:
     """Write a measured time; looking takes `LOOK_S` at least, so less is not told apart."""
     if value is None:
         return "not in the time"
-    return "at once" if value < LOOK_S else f"after {value:.1f} s"
+    return f"at once (< {LOOK_S:g} s)" if value < LOOK_S else f"after {value:.1f} s"
 
 
 class Story:

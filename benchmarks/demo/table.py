@@ -12,7 +12,10 @@ from benchmarks.demo.columns import Column
 from benchmarks.demo.story import AFTER, Reading, Recovery, Row, seconds
 
 BEGIN, END = "<!-- demo: begin -->", "<!-- demo: end -->"
-LEGEND = "Right answers in %: names asked in the minute before / names never asked before."
+LEGEND = (
+    "Right answers in %: names asked in the minute before / names never asked before."
+    " Times count from when the API server was ready."
+)
 
 
 def cells(columns: Sequence[Column], rows: Sequence[Row], recovery: Sequence[Recovery]) -> list[list[str]]:

@@ -8,12 +8,14 @@ ADMIN ?= 127.0.0.1:9353
 SERVICES ?= 200
 STATE ?= .run/state
 CLUSTER ?= .run/cluster.json
-# make test, test-slow, bench: further arguments; COV=1 adds branch coverage; a limit for the whole of test-slow
+# make test, test-slow, faults, bench: further arguments; COV=1 adds branch coverage; a limit for the whole of test-slow, faults
 ARGS ?=
 COV ?=
 BUDGET_S ?= 2700
 # make demo: 2 is twice as fast to read; ARGS=--fast is for CI
 SPEED ?= 1
+# make faults: its figures as JSON
+RECORD ?= build/faults.json
 # make fuzz: seconds
 FUZZ_S ?= 60
 
@@ -25,12 +27,12 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --no-st
 export PYTHON PORT ADMIN SERVICES STATE CLUSTER FUZZ_S SPEED
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow lint bench fuzz envtest lock clean
+.PHONY: help run demo test test-slow faults lint bench fuzz envtest lock clean
 
 help: ## list the targets
 	@echo "nodens: node-local DNS that answers from a persisted snapshot"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON, PORT, ADMIN, SERVICES, STATE, CLUSTER (run); ARGS (demo, test, test-slow, bench), SPEED (demo), COV=1, BUDGET_S (test, test-slow), FUZZ_S (fuzz)"
+	@echo "Variables: PYTHON, PORT, ADMIN, SERVICES, STATE, CLUSTER (run); ARGS (demo, test, test-slow, faults, bench), SPEED (demo), COV=1, BUDGET_S (test, test-slow, faults), RECORD (faults), FUZZ_S (fuzz)"
 
 run: $(VENV)/.run.stamp ## serve an example cluster on 127.0.0.1:5300 until Ctrl-C
 	@packaging/run-example
@@ -45,6 +47,10 @@ test: $(VENV)/.dev.stamp ## run the tests that take seconds
 test-slow: $(VENV)/.dev.stamp ## run the slow tests, and those against a real control plane (make envtest)
 	@packaging/require-dig
 	$(BIN)/python -m pytest -m "slow or control_plane" --timeout=900 --session-timeout=$(BUDGET_S) $(ARGS)
+
+faults: $(VENV)/.dev.stamp ## break everything around a real agent and ask it all the time; prints a table, writes RECORD
+	@packaging/require-dig
+	FAULTS_RECORD=$(RECORD) $(BIN)/python -m pytest -m faults --timeout=900 --session-timeout=$(BUDGET_S) $(ARGS)
 
 lint: $(VENV)/.dev.stamp ## ruff, formatting, mypy --strict, import contracts
 	@packaging/lint

@@ -1,15 +1,21 @@
-"""What every room's tests share: programs that may be missing, and the list of what was skipped and why."""
+"""What every room's tests share: programs that may be missing, the list of what was skipped and why, and the witness."""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections import defaultdict
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import witness
+
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
+
+_BEGAN_S = time.monotonic()
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +27,44 @@ def dig() -> str:
     return path
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let the books of a test begin and end with it."""
+    witness.begin()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Close the books of a fault's test."""
+    try:
+        return (yield)
+    finally:
+        if item.get_closest_marker("faults"):
+            item.user_properties.append(("fault", witness.entry(item.nodeid)))
+
+
+def faults_seen(terminalreporter: TerminalReporter) -> list[dict[str, object]]:
+    """Gather one row for each test of a fault that ran."""
+    reports = (report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ()))
+    rows = [
+        {**row, "outcome": report.outcome, "took_s": round(report.duration, 1)}
+        for report in reports
+        if report.when == "call"
+        for word, row in report.user_properties
+        if word == "fault"
+    ]
+    return sorted(rows, key=lambda row: str(row["fault"]))
+
+
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Print skipped tests grouped by reason: a green run must not hide what it did not ask."""
+    """Print what was seen of faults, and skipped tests by reason: a green run must not hide what it did not ask."""
+    if witness.RECORD and (rows := faults_seen(terminalreporter)):
+        terminalreporter.section("faults")
+        for line in witness.table(rows):
+            terminalreporter.write_line(line)
+        path = witness.write(rows, time.monotonic() - _BEGAN_S)
+        terminalreporter.write_line(f"{len(rows)} faults, recorded in {path}")
     reasons: dict[str, list[str]] = defaultdict(list)
     for report in terminalreporter.stats.get("skipped", ()):
         where = report.longrepr

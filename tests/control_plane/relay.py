@@ -1,4 +1,4 @@
-"""A TCP relay before the API server: counts bytes both ways, and can cut or refuse connections."""
+"""A TCP relay before the API server: counts bytes both ways; can cut, refuse, hold up and slow down connections."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from typing import Self
 
 _PIECE = 1 << 16
+_LOOK_S = 0.05
 
 
 class Relay:
-    """Relays `port` to `target` on 127.0.0.1 in a thread of its own; a context manager."""
+    """Relays `port` to `target` on 127.0.0.1 in a thread of its own; a context manager.
+
+    Attributes:
+        refusing: new connections are closed at once.
+        holding: a black hole: connections are made and stay, nothing is passed on, nobody is told (no RST, no FIN).
+        pause_s: with more than 0 what comes from the server is passed on octet by octet, so many seconds between two.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -23,6 +31,8 @@ class Relay:
         self.attempts = 0
         self.connections = 0
         self.refusing = False
+        self.holding = False
+        self.pause_s = 0.0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
         self._stopping = False
@@ -76,12 +86,20 @@ class Relay:
             ready.register(client, selectors.EVENT_READ, server)
             ready.register(server, selectors.EVENT_READ, client)
             with contextlib.suppress(OSError):
-                while True:
-                    for key, _ in ready.select():
-                        piece = key.fileobj.recv(_PIECE)
+                while not self._stopping:
+                    if self.holding:
+                        time.sleep(_LOOK_S)
+                        continue
+                    for key, _ in ready.select(_LOOK_S):
+                        is_slow = self.pause_s > 0 and key.fileobj is server
+                        piece = key.fileobj.recv(1 if is_slow else _PIECE)
                         if not piece:
                             return
+                        while self.holding and not self._stopping:
+                            time.sleep(_LOOK_S)
                         key.data.sendall(piece)
+                        if is_slow:
+                            time.sleep(self.pause_s)
                         if key.fileobj is client:
                             self.to_server_bytes += len(piece)
                         else:

@@ -242,7 +242,18 @@ class App:
         publisher, source = self.publisher, origin.make()
         self._source = source
         supervisor.start("persister", persister.run)
-        supervisor.start("source", lambda: source.run(publisher, dict(publisher.positions), publisher.identity))
+
+        async def run() -> None:
+            try:
+                await source.run(publisher, dict(publisher.positions), publisher.identity)
+            except Exception as error:
+                # The supervisor starts it again; until it follows, nobody may take what is served for fresh.
+                publisher.lost(
+                    f"nodens failed while it followed its source: {type(error).__name__}; the log says where"
+                )
+                raise
+
+        supervisor.start("source", run)
         await asyncio.Event().wait()
 
     def _transition(self, event: str, /, **fields: object) -> None:

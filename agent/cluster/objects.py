@@ -129,6 +129,8 @@ _SHAPES: dict[str, Any] = {
     ENDPOINT_SLICE: shapes.SliceShape,
 }
 _DECODERS = {kind: msgspec.json.Decoder(shape) for kind, shape in _SHAPES.items()}
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading hostile JSON may raise; the last where it is nested deeper than the decoder goes."""
 _NAMED_ONLY = msgspec.json.Decoder(shapes.NamedOnly)
 _LIST = msgspec.json.Decoder(shapes.ListShape)
 _EVENT = msgspec.json.Decoder(shapes.EventShape)
@@ -175,7 +177,7 @@ def decode_list(kind: str, body: bytes, selection: Selection = EVERYTHING) -> Pa
     """
     try:
         page = _LIST.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise SourceError(f"the list of {kind} objects can't be read: {error}") from None
     if page.items is None and not page.metadata.resourceVersion:
         raise SourceError(f"the list of {kind} objects has no items and no resourceVersion")
@@ -202,7 +204,7 @@ def decode_event(kind: str, line: bytes, selection: Selection = EVERYTHING) -> E
             status = _STATUS.decode(event.object)
             return Event("ERROR", "", None, None, "", status.code, status.message or status.reason)
         named = _NAMED_ONLY.decode(event.object)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise SourceError(f"a watch event of {kind} can't be read: {error}") from None
     meta = named.metadata
     key = _key(kind, meta)
@@ -234,10 +236,10 @@ def decode_object(value: Any, selection: Selection = EVERYTHING) -> Stored | Ski
 def _decode(kind: str, raw: msgspec.Raw, selection: Selection) -> Stored | Skipped | None:
     try:
         return _trim(kind, _DECODERS[kind].decode(raw), selection)
-    except (msgspec.DecodeError, UnicodeDecodeError, _UnusableError) as error:
+    except (*UNREADABLE, _UnusableError) as error:
         try:
             name = _key(kind, _NAMED_ONLY.decode(raw).metadata)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             name = ""
         return Skipped(kind, name or "?", str(error))
 

@@ -1,11 +1,13 @@
 """How far the held state can be trusted right now.
 
 Law: pure; every method takes `now_s` on a monotonic clock. Losing the source takes nothing away: it lowers TTLs at
-once, and marks answers as stale once the state's age is past `stale_after` (dns.md section 2).
+once, and marks answers as stale once the state's age is past `stale_after` (dns.md section 2). The state is as old as
+the kind of objects that was confirmed longest ago: of one that can't be followed the others know nothing.
 """
 
 from __future__ import annotations
 
+from agent.cluster.objects import KINDS
 from agent.wire.posture import EXPIRED, FRESH, NOT_READY, STALE, Posture
 
 STALE_TTL_S = 30
@@ -31,22 +33,22 @@ class Freshness:
         self.connected = False
         self.note = "starting"
         self.last_loss = ""
-        self._confirmed_s: float | None = None
+        self._confirmed_s: dict[str, float] = {}
 
     def restored(self, age_s: float, now_s: float) -> None:
         """Take state from disk that its source last confirmed `age_s` ago (never below 0)."""
         self.has_state = True
-        self._confirmed_s = now_s - max(0.0, age_s)
+        self._confirmed_s = dict.fromkeys(KINDS, now_s - max(0.0, age_s))
         self.note = "from disk, source not reached yet"
 
-    def confirmed(self, now_s: float) -> None:
-        """Note that the source just said the state is right."""
-        self._confirmed_s = now_s
+    def confirmed(self, kind: str, now_s: float) -> None:
+        """Note that the source just said what is held of `kind` is right."""
+        self._confirmed_s[kind] = now_s
 
     def follow(self, now_s: float) -> bool:
         """Note that the source is being followed; tell whether that is news."""
         news, self.connected, self.has_state = not self.connected, True, True
-        self._confirmed_s = now_s
+        self._confirmed_s = dict.fromkeys(KINDS, now_s)
         self.note = "following"
         return news
 
@@ -58,8 +60,8 @@ class Freshness:
         return news
 
     def age_s(self, now_s: float) -> float:
-        """Seconds since the source last confirmed the state; 0 before it ever did."""
-        return 0.0 if self._confirmed_s is None else max(0.0, now_s - self._confirmed_s)
+        """Seconds since the source last confirmed the state, all of it; 0 before it ever did."""
+        return max(0.0, now_s - min(self._confirmed_s.values(), default=now_s))
 
     def posture(self, generation: int, now_s: float) -> Posture:
         """Say what answers are given under now."""

@@ -202,7 +202,7 @@ class Publisher:
 
     def confirm(self, kind: str, position: str) -> None:
         """See `Sink.confirm`."""
-        self.freshness.confirmed(asyncio.get_running_loop().time())
+        self.freshness.confirmed(kind, asyncio.get_running_loop().time())
         if self._queue or self._step is not None:
             self._enqueue(_Some(kind, [], position), 0)
         else:

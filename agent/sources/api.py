@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from agent.cluster.objects import ENDPOINT_SLICE, NAMESPACE, SERVICE
+from agent.cluster.objects import ENDPOINT_SLICE, NAMESPACE, SERVICE, UNREADABLE
 from agent.cluster.selection import Requirement, Selection
 from agent.errors import SourceError
 
@@ -181,7 +181,7 @@ def rejection(verb: str, resource: str, code: int, retry_after_s: float, body: b
     """
     try:
         status = _STATUS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         status = _Status(message=body[:MAX_MESSAGE].decode("utf-8", "replace"))
     message = " ".join((status.message or status.reason).split())[:MAX_MESSAGE]
     asked = f"{verb.lower()} {resource}"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent.cluster.objects import Page, Skipped, Stored, decode_list
+from agent.cluster.objects import UNREADABLE, Page, Skipped, Stored, decode_list
 from agent.cluster.selection import Selection
 from agent.errors import SourceError
 
@@ -87,7 +87,7 @@ def _cut(pieces: list[bytes], encoding: str, kind: str) -> Sheet:
     body = plain(b"".join(pieces), encoding, MAX_PAGE_BYTES)
     try:
         found = _LIST.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise SourceError(f"the list of {kind} objects can't be read: {error}") from None
     meta = found.metadata
     if found.items is None and not meta.resource_version:

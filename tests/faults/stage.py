@@ -1,4 +1,4 @@
-"""The stage a fault is played on: a scripted API server that can be made to fail, a real agent, and one who never stops asking.
+"""The stage a fault is played on: a scripted API server that fails on demand, a real agent, one who never stops asking.
 
 Law: the stage asks before, during and after: an answer that is wrong for a moment is as wrong as one that stays.
 """
@@ -13,11 +13,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
-
-import dns.message
 
 from benchmarks.cluster_generator import Spec, objects
 from tests import witness
@@ -164,6 +162,7 @@ class Stage:
         options: configuration.
         environ: more variables for the agent.
         user: of the kubeconfig.
+        launcher: starts the agent in the place of `HASTY`.
     """
 
     def __init__(
@@ -177,6 +176,7 @@ class Stage:
         options: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
         user: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = HASTY,
     ) -> None:
         self.api = api
         self.rightful = right_answers(objects(SPEC))
@@ -191,7 +191,7 @@ class Stage:
             "kubernetes",
             settings,
             environ={"HASTY": json.dumps(spans or {}), **(environ or {})},
-            launcher=HASTY,
+            launcher=launcher,
         )
         self.ask = Dig(dig, self.agent.port)
         self._changes = 0
@@ -255,8 +255,3 @@ class Stage:
         )
         wait_until("a fresh answer", lambda: self.ask(WEB).extended_error == "", timeout_s=timeout_s)
         self.agent.wait_state("fresh", lambda state: state["state"] == "fresh" and state["source"]["connected"])
-
-
-def status_of(packet: bytes) -> str:
-    """Return the code of a packet in words."""
-    return dns.rcode.to_text(dns.message.from_wire(packet).rcode())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from agent.cluster.objects import ENDPOINT_SLICE, NAMESPACE, SERVICE
 from agent.snapshot.freshness import STALE_TTL_S, Freshness
 from agent.wire.posture import EXPIRED, FRESH, NOT_READY, STALE
 
@@ -27,9 +28,21 @@ def test_losing_the_source_lowers_ttls_at_once_and_calls_answers_stale_later():
     assert freshness.posture(1, 130.0)[:4] == (FRESH, False, STALE_TTL_S, 30)
     assert freshness.posture(1, 161.0)[:4] == (STALE, False, STALE_TTL_S, 61)
     assert freshness.posture(1, 161.0).note == "timed out"
-    freshness.confirmed(170.0)
+    freshness.confirmed(SERVICE, 170.0)
     freshness.follow(170.0)
     assert freshness.posture(1, 171.0).state == FRESH
+
+
+def test_state_is_as_old_as_the_kind_that_was_confirmed_longest_ago():
+    freshness = Freshness(60, 0)
+    freshness.follow(100.0)
+    freshness.lose("services are forbidden")
+    for now_s in (120.0, 140.0, 160.0):
+        freshness.confirmed(NAMESPACE, now_s)
+        freshness.confirmed(ENDPOINT_SLICE, now_s)
+    assert freshness.posture(1, 161.0)[:4] == (STALE, False, STALE_TTL_S, 61)
+    freshness.confirmed(SERVICE, 162.0)
+    assert freshness.posture(1, 162.0).age_s == 2
 
 
 def test_state_from_disk_keeps_its_age_and_a_clock_that_went_back_makes_none():

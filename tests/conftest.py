@@ -1,4 +1,4 @@
-"""What every room's tests share: programs that may be missing, the list of what was skipped and why, and the witness."""
+"""What every room shares: programs that may be missing, what was skipped and why, and the witness of each test."""
 
 from __future__ import annotations
 

@@ -248,9 +248,8 @@ class App:
                 await source.run(publisher, dict(publisher.positions), publisher.identity)
             except Exception as error:
                 # The supervisor starts it again; until it follows, nobody may take what is served for fresh.
-                publisher.lost(
-                    f"nodens failed while it followed its source: {type(error).__name__}; the log says where"
-                )
+                what = type(error).__name__
+                publisher.lost(f"nodens failed while it followed its source ({what}); the log says where")
                 raise
 
         supervisor.start("source", run)

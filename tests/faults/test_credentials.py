@@ -1,4 +1,4 @@
-"""Tokens that are rotated, certificates that run out: the agent reads anew, says what is wrong, and goes on answering."""
+"""Tokens that are rotated, certificates that run out: read anew, said in words, and answers go on."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def test_bug_in_the_source_is_seen_as_a_lost_source(start_stage: Callable[..., S
     stage = start_stage(launcher=(sys.executable, "-m", "tests.faults.buggy"))
     with stage.asking() as asking:
         stage.api.do(lambda script: script.put(service("shop", "poison", "10.96.202.1")))
-        stage.sees_lost("nodens failed while it followed its source: .*the log says where")
+        stage.sees_lost("nodens failed while it followed its source .*the log says where")
         stage.all_right()
         stage.restart(asking)
         stage.sees_lost("nodens failed while it followed its source")

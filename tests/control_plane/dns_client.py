@@ -131,6 +131,8 @@ def _over_udp(
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         peer.connect(("127.0.0.1", port))
         peer.setblocking(False)
+        ready = select.poll()  # select() knows no descriptor above 1023
+        ready.register(peer, select.POLLIN)
         waiting: dict[int, Question] = {}
         coming, number = iter(questions), 0
         while True:
@@ -140,7 +142,7 @@ def _over_udp(
                 peer.send(encode(question, number))
             if not waiting:
                 return
-            if not select.select([peer], [], [], timeout_s)[0]:
+            if not ready.poll(timeout_s * 1000):
                 lost.extend(waiting.values())
                 waiting.clear()
                 continue

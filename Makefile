@@ -44,9 +44,9 @@ test: $(VENV)/.dev.stamp ## run the tests that take seconds
 	@packaging/require-dig
 	$(BIN)/python -m pytest -m "not slow and not control_plane" $(COVERAGE) $(ARGS)
 
-test-slow: $(VENV)/.dev.stamp ## run the slow tests, and those against a real control plane (make envtest)
+test-slow: $(VENV)/.dev.stamp ## run the slow tests but faults, and those against a real control plane (make envtest)
 	@packaging/require-dig
-	$(BIN)/python -m pytest -m "slow or control_plane" --timeout=900 --session-timeout=$(BUDGET_S) $(ARGS)
+	$(BIN)/python -m pytest -m "(slow or control_plane) and not faults" --timeout=900 --session-timeout=$(BUDGET_S) $(ARGS)
 
 faults: $(VENV)/.dev.stamp ## break everything around a real agent and ask it all the time; prints a table, writes RECORD
 	@packaging/require-dig

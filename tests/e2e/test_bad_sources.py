@@ -18,6 +18,8 @@ from tests.e2e.conftest import SPEC
 from tests.e2e.dig import Dig
 from tests.e2e.right_answers import Rightful, right_answers, wrong_answers
 
+pytestmark = pytest.mark.faults
+
 WEB = "web.shop.svc.cluster.local"
 HTTP = port("http", 80)
 

@@ -15,6 +15,8 @@ from tests.control_plane.processes import wait_until
 from tests.e2e.dig import Dig
 from tests.e2e.right_answers import Rightful, wrong_answers
 
+pytestmark = pytest.mark.faults
+
 WEB = "web.shop.svc.cluster.local"
 EAGER = {"rewrite_churn_percent": 1, "rewrite_after": "1s", "sync_every": "50ms"}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system or giving a file away needs root")

@@ -1,4 +1,4 @@
-"""kill -9 at any moment while the source changes: what is served after the restart is one state that was."""
+"""kill -9 at any moment, under load, while the source changes: what is served after the restart is one state that was."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 
 from benchmarks.cluster_generator import Spec, objects
+from tests import witness
 from tests.agent_process import Agent
 from tests.e2e.conftest import QUICK, SPEC
 from tests.e2e.right_answers import right_answers, wrong_answers
 from tests.e2e.versions import Writer, versions_answered
+from tests.faults.stage import Asking
+
+pytestmark = pytest.mark.faults
 
 EAGER = {
     **QUICK,
@@ -28,19 +32,23 @@ def kill_rounds(agent: Agent, writer: Writer, rounds: int, base: list[dict[str, 
     found = []
     rightful = right_answers(base)
     few = {question: rightful[question] for question in rng.sample(sorted(rightful), 200)}
-    for number in range(rounds):
-        writer.write()
-        time.sleep(rng.uniform(0, 0.5))
-        agent.kill()
-        writer.take_away()
-        agent.start()
-        agent.wait_answering()
-        versions = versions_answered(agent.port)
-        assert len(set(versions)) == 1, f"a mixture of versions {versions} in round {number}"
-        assert 1 <= versions[0] <= writer.last
-        assert not found or versions[0] >= found[-1], "older than what had been on disk before"
-        found.append(versions[0])
-        assert wrong_answers(agent.port, few) == {}
+    with Asking(agent.port, few) as asking:
+        for number in range(rounds):
+            writer.write()
+            time.sleep(rng.uniform(0, 0.5))
+            asking.expects_silence = True
+            agent.kill()
+            writer.take_away()
+            agent.start()
+            agent.wait_answering()
+            witness.NOW.started(time.monotonic() - agent.child.started_s)
+            asking.expects_silence = False
+            versions = versions_answered(agent.port)
+            assert len(set(versions)) == 1, f"a mixture of versions {versions} in round {number}"
+            assert 1 <= versions[0] <= writer.last
+            assert not found or versions[0] >= found[-1], "older than what had been on disk before"
+            found.append(versions[0])
+            assert wrong_answers(agent.port, few) == {}
     return found
 
 

@@ -14,6 +14,8 @@ from tests.e2e.conftest import SPEC
 from tests.e2e.dig import Dig
 from tests.e2e.right_answers import Rightful, wrong_answers
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def empty(start_agent: Callable[..., Agent], tmp_path: Path) -> Agent:

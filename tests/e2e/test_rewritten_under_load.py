@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dns.message
+import pytest
 
 from benchmarks.cluster_generator import objects
 from tests.agent_process import Agent
@@ -14,6 +15,8 @@ from tests.control_plane.dns_client import Question, ask_many, rdata, status
 from tests.control_plane.processes import wait_until
 from tests.e2e.conftest import SPEC
 from tests.e2e.versions import LEFT, POD, RIGHT, Rewriting, Writer, version_of, versions_answered
+
+pytestmark = pytest.mark.faults
 
 STEADY = {"web.shop.svc.cluster.local": "10.96.10.80", "db-1.db.shop.svc.cluster.local": "10.128.0.22"}
 

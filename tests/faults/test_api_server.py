@@ -19,7 +19,10 @@ from tests.scripted_api import Fault
 MANY = 1_000_000
 Start = Callable[..., Stage]
 
-meets = pytest.mark.parametrize("restarts", [False, True], ids=["while it runs", "restarted in the middle"])
+meets = pytest.mark.parametrize(
+    "restarts",
+    [pytest.param(False, marks=pytest.mark.slow, id="while it runs"), pytest.param(True, id="restarted in the middle")],
+)
 
 
 @contextmanager
@@ -84,7 +87,7 @@ def test_api_server_slow_one_octet_a_second(start_stage: Start, api: Api, restar
 
 
 @meets
-@pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("code", [429, *(pytest.param(code, marks=pytest.mark.slow) for code in (500, 502, 503, 504))])
 def test_api_server_overloaded_or_broken(stage: Stage, code: int, restarts: bool):
     refusing = Fault(status=code, retry_after_s=1 if code in {429, 503} else 0, times=MANY, message="too busy")
     survives(stage, failing(stage.api, refusing), f"answered {code} to .*too busy", restarts=restarts)

@@ -20,6 +20,7 @@ from tests.control_plane.processes import wait_until
 from tests.faults.stage import WEB, WEB_ADDRESS, Stage
 from tests.faults.syscalls import open_files
 
+pytestmark = pytest.mark.slow
 IDLE_CLIENTS = 10_000
 
 

@@ -12,6 +12,7 @@ from tests.faults.stage import WEB, WEB_ADDRESS, Stage
 from tests.faults.wall_clock import DAY_S, WallClock
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, -1], ids=["a day forward", "a day back"])
 def test_clock_jumps(start_stage: Callable[..., Stage], tmp_path: Path, days: int):
     clock = WallClock(tmp_path)

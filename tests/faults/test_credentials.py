@@ -12,11 +12,11 @@ import pytest
 from tests import scripted_api, witness
 from tests.control_plane.processes import wait_until
 from tests.faults.stage import Api, Stage
+from tests.faults.test_api_server import meets
 from tests.faults.wall_clock import DAY_S, WallClock
 
 Start = Callable[..., Stage]
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make certificates with")
-meets = pytest.mark.parametrize("restarts", [False, True], ids=["while it runs", "restarted in the middle"])
 
 
 @meets
@@ -102,6 +102,7 @@ def test_certificate_of_the_api_server_expires_at_its_restart(
 
 
 @needs_openssl
+@pytest.mark.slow
 def test_certificate_of_the_api_server_expires_while_connected(
     start_stage: Start, secure: Api, certificates: Certificates
 ):

@@ -19,6 +19,7 @@ from tests.control_plane.processes import wait_until
 from tests.faults.stage import WEB, WEB_ADDRESS, Stage
 from tests.faults.syscalls import injected
 
+pytestmark = pytest.mark.slow
 EAGER = {"snapshot": {"rewrite_churn_percent": 1, "rewrite_after": "1s", "sync_every": "50ms"}}
 Start = Callable[..., Stage]
 
@@ -95,7 +96,6 @@ def _cuts(size_bytes: int) -> list[int]:
     return sorted({0, 1, 100, 4095, 4096, 4097, size_bytes // 3, size_bytes // 2, size_bytes - 17, size_bytes - 1})
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_torn_files_of_a_real_agent(start_stage: Start, tmp_path: Path):
     """Each of the newest files that the agent wrote, cut at many places, as a power cut leaves them."""

@@ -41,7 +41,9 @@ LISTS = {
 
 
 @meets
-@pytest.mark.parametrize("said", LISTS)
+@pytest.mark.parametrize(
+    "said", [each if "JSON" in each else pytest.param(each, marks=pytest.mark.slow) for each in LISTS]
+)
 def test_unusable_list(stage: Stage, said: str, restarts: bool):
     fault, told = LISTS[said]
     fault = Fault(**{**vars(fault), "times": MANY})
@@ -57,6 +59,7 @@ WATCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", WATCHES)
 def test_garbled_watch(stage: Stage, said: str):
     with stage.asking():
@@ -113,6 +116,7 @@ def test_events_out_of_order_cost_a_list_and_no_answer(stage: Stage):
     witness.NOW.saw(f"events: source/disordered {state['events']['source']['disordered']}")
 
 
+@pytest.mark.slow
 def test_silent_watch_gap_is_found_by_the_periodic_list(start_stage: Start):
     """eve#6113, coredns#3879: a change that no watch ever tells; the shipped agent lists every six hours."""
     spans = {"watch_min_s": 1.0, "watch_max_s": 1.5}
@@ -130,6 +134,7 @@ def test_silent_watch_gap_is_found_by_the_periodic_list(start_stage: Start):
         stage.all_right()
 
 
+@pytest.mark.slow
 def test_giant_object_in_a_list_and_in_a_watch(stage: Stage):
     giant = service("shop", "giant", "10.96.203.1", labels={"x": "y" * (9 << 20)})
     with stage.asking() as asking:
@@ -145,6 +150,7 @@ def test_giant_object_in_a_list_and_in_a_watch(stage: Stage):
         stage.all_right()
 
 
+@pytest.mark.slow
 def test_cloudflare_2025_11_a_list_beyond_every_bound(stage: Stage):
     huge = b'{"kind": "ServiceList", "metadata": {"resourceVersion": "9999"}, "items": [' + b" " * (65 << 20) + b"]}"
     stage.api.do(lambda script: (script.advance(), script.forget()))

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("agent.snapshot.guard") is None, reason="suspicious change is not held by this version"
 )
 Start = Callable[..., Stage]
-by = pytest.mark.parametrize("way", ["by list", "by events"])
+slow = pytest.mark.slow
+by = pytest.mark.parametrize("way", ["by list", pytest.param("by events", marks=slow)])
 
 
 def of(kind: str) -> list[dict[str, Any]]:

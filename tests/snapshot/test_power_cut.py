@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from agent.snapshot.journal import JournalWriter
 
+pytestmark = pytest.mark.faults
+
 VARIANTS = (
     "all kept",
     "nothing kept",

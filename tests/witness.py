@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 RECORD = os.environ.get("FAULTS_RECORD", "")
 DENIALS = frozenset({"NXDOMAIN", "NODATA"})
@@ -108,3 +110,20 @@ def write(rows: list[dict[str, object]], took_s: float) -> Path:
     record = {"machine": machine, "took_s": round(took_s), "faults": len(rows), "total": total, "rows": rows}
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
+
+
+def markdown(record: dict[str, Any]) -> list[str]:
+    """Lay a record out for a document."""
+    lines = [
+        "| Fault | First right answer after the start | Names | Answers | Wrong | NXDOMAIN | Visible |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        first = f"{row['first_right_s']:.2f} s" if row["first_right_s"] else "no start"
+        figures = " | ".join(f"{row[key]:,}" for key in ("names", "answers", "wrong", "denied"))
+        lines.append(f"| {row['fault']} | {first} | {figures} | {'; '.join(row['visible'])} |")
+    return lines
+
+
+if __name__ == "__main__":
+    print(*markdown(json.loads(Path(sys.argv[1]).read_text())), sep="\n")

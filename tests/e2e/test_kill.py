@@ -1,4 +1,4 @@
-"""kill -9 at any moment, under load, while the source changes: what is served after the restart is one state that was."""
+"""kill -9 at any moment, under load, while the source changes: what is served after it is one state that was."""
 
 from __future__ import annotations
 

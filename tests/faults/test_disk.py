@@ -73,13 +73,13 @@ def test_disk_hangs_for_seconds(start_stage: Start, tmp_path: Path):
         witness.NOW.saw(f"{asked} changes served within 6 s of a disk that takes 4 s for a fsync")
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename"])
+@pytest.mark.parametrize("call", ["fsync", "renameat"])
 def test_killed_inside_a_write(start_stage: Start, tmp_path: Path, call: str):
     stage = start_stage(options=EAGER)
     with stage.asking() as asking:
         with injected(stage.agent.child.pid, f"{call}:delay_enter=30s", log=tmp_path / "strace.log"):
             stage.follows()
-            if call == "rename":
+            if call == "renameat":
                 unnamed = stage.agent.state_dir.glob
                 wait_until("a generation without its name", lambda: any(unnamed("snapshot/*.tmp")), timeout_s=20)
             else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -71,7 +72,8 @@ def is_held(stage: Stage) -> None:
 )
 def test_suspicious(start_stage: Start, lie: Callable[..., None], way: str):
     stage = start_stage(options={"guard": {"hold_for": 0}})
-    with stage.asking() as asking:
+    # What comes bit by bit is ordinary until it is too much, and then all of it is taken back; after a restart again.
+    with stage.asking() if way == "by list" else nullcontext() as asking:
         if way == "by list":
             stage.api.do(lambda script: (lie(script, silently=True), relist(script)))
         else:
@@ -85,10 +87,10 @@ def test_suspicious(start_stage: Start, lie: Callable[..., None], way: str):
         stage.api.do(lambda script: script.put(service("shop", "new", "10.96.204.1")))
         wait_until("what is harmless", lambda: stage.ask("new.shop.svc.cluster.local").rdata == {"10.96.204.1"})
         assert stage.ask(WEB).rdata == {WEB_ADDRESS}
-        stage.api.do(lambda script: [script.put(value) for value in objects(SPEC)])
-        stage.agent.wait_state("its end", lambda state: not state["quarantine"]["active"], timeout_s=20)
-        stage.follows()
-        stage.all_right()
+    stage.api.do(lambda script: [script.put(value) for value in objects(SPEC)])
+    stage.agent.wait_state("its end", lambda state: not state["quarantine"]["active"], timeout_s=20)
+    stage.follows()
+    stage.all_right()
 
 
 @by

@@ -45,7 +45,7 @@ from agent.snapshot.persister import Persister
 from agent.snapshot.publisher import Publisher
 from agent.snapshot.recovery import Recovered
 from agent.snapshot.restore import Restored, objects, restore
-from agent.sources import Source
+from agent.sources import Source, follow
 from agent.sources.reports import Reports
 from agent.wire.codes import NOERROR, REFUSED
 from agent.wire.posture import EXPIRED, NOT_READY, STALE
@@ -242,17 +242,7 @@ class App:
         publisher, source = self.publisher, origin.make()
         self._source = source
         supervisor.start("persister", persister.run)
-
-        async def run() -> None:
-            try:
-                await source.run(publisher, dict(publisher.positions), publisher.identity)
-            except Exception as error:
-                # The supervisor starts it again; until it follows, nobody may take what is served for fresh.
-                what = type(error).__name__
-                publisher.lost(f"nodens failed while it followed its source ({what}); the log says where")
-                raise
-
-        supervisor.start("source", run)
+        supervisor.start("source", lambda: follow(source, publisher, dict(publisher.positions), publisher.identity))
         await asyncio.Event().wait()
 
     def _transition(self, event: str, /, **fields: object) -> None:

@@ -86,3 +86,13 @@ class Source(Protocol):
 
     def access(self) -> Access | None:
         """Tell how it stands with the API servers; None: it asks none, or not yet."""
+
+
+async def follow(source: Source, sink: Sink, resume: Resume, known_identity: str) -> None:
+    """Run a source; whatever it fails with is seen as a lost source, and goes on to whoever starts it again."""
+    try:
+        await source.run(sink, resume, known_identity)
+    except Exception as error:
+        what = type(error).__name__
+        sink.lost(f"nodens failed while it followed its source ({what}); the log says where")
+        raise

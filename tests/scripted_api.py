@@ -10,8 +10,8 @@
     python -m tests.scripted_api --services 1000 --endpoints 10000 --churn-s 0.5     # stand-alone: prints a kubeconfig
 
 Law: without a fault it answers as kube-apiserver 1.37 does (docs/decisions/0010): lists in key order with `limit`,
-`continue`, `resourceVersion` and `NotOlderThan`, gzip from 128 KiB; watches with bookmarks, `timeoutSeconds` and a
-410 as an ERROR event. One revision counts for all kinds, as in etcd.
+`continue`, `resourceVersion` and `NotOlderThan`, JSON or protobuf as asked for, gzip from 128 KiB; watches with
+bookmarks, `timeoutSeconds` and a 410 as an ERROR event. One revision counts for all kinds, as in etcd.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from typing import Any, NamedTuple, Self
 from aiohttp import web
 
 from agent.cluster.selection import Selection, parse_selector
+from tests import protobuf_objects
 
 KINDS = {"namespaces": "Namespace", "services": "Service", "endpointslices": "EndpointSlice"}
 GROUPS = {"Namespace": "v1", "Service": "v1", "EndpointSlice": "discovery.k8s.io/v1"}
@@ -396,8 +397,10 @@ class ScriptedApi:
         }
         headers = {"Retry-After": str(fault.retry_after_s)} if fault.retry_after_s else {}
         body = json.dumps(status).encode()
+        if protobuf_objects.MEDIA_TYPE in request.headers.get("Accept", ""):
+            body = protobuf_objects.enveloped("Status", protobuf_objects.encode("Status", status))
         self._saw(request, verb, kind, code, len(body))
-        return web.Response(status=code, body=body, headers=headers, content_type="application/json")
+        return web.Response(status=code, body=body, headers=headers, content_type=_media_type(body))
 
     async def _list(self, request: web.Request, verb: str, kind: str, fault: Fault) -> web.StreamResponse:
         query = dict(request.query)
@@ -423,7 +426,7 @@ class ScriptedApi:
         page = {"kind": f"{kind}List", "apiVersion": GROUPS[kind], "metadata": meta, "items": items}
         if fault.change is not None:
             fault.change(page)
-        body = json.dumps(page, separators=(",", ":")).encode() if fault.body is None else fault.body
+        body = _encoded(request, page) if fault.body is None else fault.body
         return await self._send_list(request, verb, kind, body, fault)
 
     def _keep(self, revision: int, items: list[dict[str, Any]]) -> str:
@@ -436,7 +439,7 @@ class ScriptedApi:
     async def _send_list(
         self, request: web.Request, verb: str, kind: str, body: bytes, fault: Fault
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response = web.StreamResponse(headers={"Content-Type": _media_type(body)})
         if "gzip" in request.headers.get("Accept-Encoding", "") and len(body) >= GZIP_FROM_BYTES:
             body = await asyncio.to_thread(gzip.compress, body, 1)
             response.headers["Content-Encoding"] = "gzip"
@@ -498,6 +501,18 @@ class ScriptedApi:
                 await response.write(line[at : at + size_bytes])
                 if pause_s:
                     await asyncio.sleep(pause_s)
+
+
+def _encoded(request: web.Request, page: dict[str, Any]) -> bytes:
+    """Encode a list as it was asked for; what protobuf can't hold comes as JSON, for whoever scripts it."""
+    if protobuf_objects.MEDIA_TYPE in request.headers.get("Accept", ""):
+        with suppress(TypeError, AttributeError, ValueError, LookupError):
+            return protobuf_objects.listed(page)
+    return json.dumps(page, separators=(",", ":")).encode()
+
+
+def _media_type(body: bytes) -> str:
+    return protobuf_objects.MEDIA_TYPE if body.startswith(protobuf_objects.MAGIC) else "application/json"
 
 
 def _key(value: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agent.cluster import shapes
+from agent.cluster import protobuf, shapes
 from agent.cluster.selection import EVERYTHING, Selection
 from agent.errors import SourceError
 from agent.records.names import is_label, packed
@@ -121,6 +121,7 @@ class Event(NamedTuple):
     resource_version: str
     code: int = 0
     message: str = ""
+    retry_after_s: int = 0
 
 
 _SHAPES: dict[str, Any] = {
@@ -131,6 +132,11 @@ _SHAPES: dict[str, Any] = {
 _DECODERS = {kind: msgspec.json.Decoder(shape) for kind, shape in _SHAPES.items()}
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What reading hostile JSON may raise; the last where it is nested deeper than the decoder goes."""
+_PROTOBUF_READERS: dict[str, Any] = {
+    NAMESPACE: protobuf.namespace,
+    SERVICE: protobuf.service,
+    ENDPOINT_SLICE: protobuf.endpoint_slice,
+}
 _NAMED_ONLY = msgspec.json.Decoder(shapes.NamedOnly)
 _LIST = msgspec.json.Decoder(shapes.ListShape)
 _EVENT = msgspec.json.Decoder(shapes.EventShape)
@@ -192,6 +198,20 @@ def decode_list(kind: str, body: bytes, selection: Selection = EVERYTHING) -> Pa
     return Page(objects, skipped, meta.resourceVersion, meta.continue_ or "", meta.remainingItemCount)
 
 
+def decode_protobuf(
+    kind: str, data: bytes, start: int, end: int, selection: Selection = EVERYTHING
+) -> Stored | Skipped | None:
+    """Trim one item of a protobuf list, which stands in `data` from `start` to `end`; see `decode_object`."""
+    try:
+        return _trim(kind, _PROTOBUF_READERS[kind](data, start, end), selection)
+    except (protobuf.BrokenError, _UnusableError) as error:
+        try:
+            name = _key(kind, protobuf.namespace(data, start, end).metadata)
+        except protobuf.BrokenError:
+            name = ""
+        return Skipped(kind, name or "?", str(error))
+
+
 def decode_event(kind: str, line: bytes, selection: Selection = EVERYTHING) -> Event:
     """Decode one line of a watch of `kind`.
 
@@ -202,7 +222,9 @@ def decode_event(kind: str, line: bytes, selection: Selection = EVERYTHING) -> E
         event = _EVENT.decode(line)
         if event.type == "ERROR":
             status = _STATUS.decode(event.object)
-            return Event("ERROR", "", None, None, "", status.code, status.message or status.reason)
+            retry_after_s = max(0, status.details.retryAfterSeconds) if status.details else 0
+            message = status.message or status.reason
+            return Event("ERROR", "", None, None, "", status.code, message, retry_after_s)
         named = _NAMED_ONLY.decode(event.object)
     except UNREADABLE as error:
         raise SourceError(f"a watch event of {kind} can't be read: {error}") from None

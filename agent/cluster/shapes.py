@@ -111,12 +111,19 @@ class ListShape(msgspec.Struct):
     metadata: ListMeta = msgspec.field(default_factory=ListMeta)
 
 
+class StatusDetails(msgspec.Struct):
+    """StatusDetails."""
+
+    retryAfterSeconds: int = 0
+
+
 class StatusShape(msgspec.Struct):
     """Status, as a watch's ERROR event carries it."""
 
     code: int = 0
     message: str = ""
     reason: str = ""
+    details: StatusDetails | None = None
 
 
 class EventShape(msgspec.Struct):

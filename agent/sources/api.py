@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from agent.cluster import protobuf
 from agent.cluster.objects import ENDPOINT_SLICE, NAMESPACE, SERVICE, UNREADABLE
 from agent.cluster.selection import Requirement, Selection
 from agent.errors import SourceError
@@ -180,7 +181,13 @@ def rejection(verb: str, resource: str, code: int, retry_after_s: float, body: b
     Source: Kubernetes API concepts, "Resource versions" (410, "Too large resource version") and "Response status".
     """
     try:
-        status = _STATUS.decode(body)
+        if body.startswith(protobuf.MAGIC):
+            told = protobuf.status(body)
+            status = _Status(told.message, told.reason)
+        else:
+            status = _STATUS.decode(body)
+    except protobuf.BrokenError as error:
+        status = _Status(message=f"a Status that can't be read: {error}")
     except UNREADABLE:
         status = _Status(message=body[:MAX_MESSAGE].decode("utf-8", "replace"))
     message = " ".join((status.message or status.reason).split())[:MAX_MESSAGE]

@@ -107,7 +107,7 @@ class Events:
             if event.code == 410:
                 raise GoneError(what)
             if event.code in OVERLOAD:
-                raise RejectedError(what, code=event.code)
+                raise RejectedError(what, code=event.code, retry_after_s=event.retry_after_s)
             raise GarbledError(what)
         if event.type != "BOOKMARK" and event.type not in CHANGES:
             raise GarbledError(f"a watch event of {name} has the unknown type {event.type[:40]!r}")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"nodens/{__version__}"
 """Never one that starts with curl, Wget or Mozilla: those get pretty-printed JSON, at five times the cost."""
+LISTED = "application/vnd.kubernetes.protobuf, application/json"
+"""Lists come as protobuf, which costs an API server half of what JSON does; from one that has none, as JSON."""
 EXEC_PLUGIN_S = 20.0
 """How long a kubeconfig's exec plugin may take."""
 READ_BUFFER_BYTES = 128 * 1024
@@ -81,7 +83,7 @@ class ClientApi:
 
     async def get(self, path: str, query: Query, *, is_watch: bool) -> ClientAnswer:
         """See `Api.get`."""
-        headers = {"Accept-Encoding": "identity" if is_watch else "gzip"}
+        headers = {"Accept-Encoding": "identity"} if is_watch else {"Accept": LISTED, "Accept-Encoding": "gzip"}
         return await self._ask("GET", f"{path}?{urlencode(query, quote_via=quote)}", headers)
 
     async def post(self, path: str, value: Mapping[str, Any]) -> ClientAnswer:

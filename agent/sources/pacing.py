@@ -186,7 +186,7 @@ class Healing:
 
 
 NODE_SPACING_S = 0.1
-"""Of the reconnect window, for each node of the fleet: ten full syncs a second, 9 s of an API server's CPU time where
+"""Of the reconnect window, for each node of the fleet: ten full syncs a second, 5 s of an API server's CPU time where
 there are 10,000 Services."""
 
 

@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
 
 MANIFESTS = Path(__file__).parents[2] / "daemonset"
 ACCOUNT = "/api/v1/namespaces/kube-system/serviceaccounts/nodens/token"
+PAGE = "/apis/discovery.k8s.io/v1/endpointslices?resourceVersion=1&resourceVersionMatch=NotOlderThan"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices?resourceVersion=0"
 CLIENTS = 24
 
@@ -116,3 +117,12 @@ def test_a_herd_takes_no_more_than_the_level_s_seats_and_the_rest_waits(plane: C
         assert 0 < seats <= limit
         plane.admin.get("Service", "default", "kubernetes")  # people get through meanwhile
     assert level.read("rejected_requests_total", reason="queue-full") == 0
+
+
+def test_a_page_takes_as_many_seats_as_the_manifest_says(plane: ControlPlane, account: str):
+    plane.admin.write(objects(Spec(services=1500, endpoints=20_000, namespaces=50)))
+    level, client = Level(plane), ApiClient("127.0.0.1", plane.port, account, str(plane.ca))
+    before = level.read("work_estimated_seats_sum")
+    client.request("GET", f"{PAGE}&limit=500")
+    client.close()
+    assert level.read("work_estimated_seats_sum") - before == 5

@@ -518,7 +518,7 @@ async def test_a_slow_watch_delivers_each_event_once_it_is_whole(api, mirror, tm
 
 
 async def test_a_page_too_large_is_asked_for_in_smaller_ones(api, mirror, tmp_path, monkeypatch):
-    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 40_000)
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 20_000)
     for number in range(600):
         api.put(service("shop", f"svc-{number}"))
     async with following(api.kubeconfig(tmp_path), mirror, timing=PATIENT):
@@ -532,7 +532,7 @@ async def test_a_page_too_large_is_asked_for_in_smaller_ones(api, mirror, tmp_pa
 
 
 async def test_pages_shrink_as_objects_grow(api, mirror, tmp_path, monkeypatch):
-    monkeypatch.setattr(paging, "LARGE_PAGE_BYTES", 60_000)
+    monkeypatch.setattr(paging, "LARGE_PAGE_BYTES", 30_000)
     for number in range(1100):
         api.put(service("shop", f"svc-{number:04}"))
     async with following(api.kubeconfig(tmp_path), mirror, timing=PATIENT):
@@ -598,6 +598,15 @@ async def test_an_error_in_a_watch_is_waited_out(api, mirror, tmp_path, code):
         await mirror.until(lambda: source.counters.watches == 4)
         await follows(api, mirror)
         assert source.counters.lists == 3
+
+
+async def test_a_watch_that_is_sent_away_for_a_while_stays_away_for_every_kind(api, mirror, tmp_path):
+    status = {"code": 429, "message": "too many", "details": {"retryAfterSeconds": 9}}
+    line = json.dumps({"type": "ERROR", "object": status}).encode() + b"\n"
+    api.fail(Fault("WATCH", "Service", body=line))
+    async with following(api.kubeconfig(tmp_path), mirror, timing=PATIENT) as source:
+        await mirror.until(lambda: source.access() is not None and source.access().circuit == "open")
+        assert 7.0 < source.access().next_try_s <= 9.1
 
 
 async def test_a_watch_cut_in_the_middle_of_a_line_loses_nothing(api, mirror, tmp_path):

@@ -253,7 +253,9 @@ def table(record: dict[str, Any]) -> Iterator[str]:
         "return: API server CPU beyond that with nobody, s": (
             lambda run: run["return"]["cpu_s"] - nobody["return"]["cpu_s"]
         ),
-        "… sent meanwhile, MB": lambda run: run["return"]["sent_bytes"] / 1e6,
+        "… sent meanwhile beyond that with nobody, MB": (
+            lambda run: (run["return"]["sent_bytes"] - nobody["return"]["sent_bytes"]) / 1e6
+        ),
         "… peak RSS of the API server beyond that with nobody, MiB": (
             lambda run: (run["return"]["peak_bytes"] - nobody["return"]["peak_bytes"]) / 2**20
         ),

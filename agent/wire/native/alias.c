@@ -183,7 +183,7 @@ static bool add_rrset(struct nds_scene *scene, struct chain *chain, const struct
 }
 
 /* Says what is at the end of a chain; NDS_HAND_OVER where Python must. */
-static int say(struct nds_scene *scene, const struct query *query, struct chain *chain, struct nds_node node,
+static int say(struct nds_scene *scene, const struct nds_query *query, struct chain *chain, struct nds_node node,
                int number) {
   const struct nds_posture *posture = scene->posture;
   const struct nds_table *table = posture->table;
@@ -210,7 +210,7 @@ static int say(struct nds_scene *scene, const struct query *query, struct chain 
   return finish_own(&chain->page, query, posture, error, NOERROR, scene->counts);
 }
 
-int nds_answer_alias(struct nds_scene *scene, const struct query *query, struct nds_node node, uint8_t *reply) {
+int nds_answer_alias(struct nds_scene *scene, const struct nds_query *query, struct nds_node node, uint8_t *reply) {
   uint8_t aside[NDS_MAX_REPLY_BYTES];
   const struct nds_posture *posture = scene->posture;
   const struct nds_table *table = posture->table;

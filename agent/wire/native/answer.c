@@ -3,12 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hash.h"
 #include "page.h"
 
 /* ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* Reads the question's name, lower-cased, into query->key; false if there is none (RFC 1035 section 4.1.2). */
-static bool read_question(struct query *query, const uint8_t *packet, size_t size) {
+static bool read_question(struct nds_query *query, const uint8_t *packet, size_t size) {
   size_t at = NDS_HEADER_BYTES;
   size_t limit = size < NDS_HEADER_BYTES + NDS_MAX_NAME ? size : NDS_HEADER_BYTES + NDS_MAX_NAME;
   while (at < limit) {
@@ -27,7 +28,7 @@ static bool read_question(struct query *query, const uint8_t *packet, size_t siz
 }
 
 /* Reads one OPT right behind the question; false: anything else stands there, or it is not plain. */
-static bool read_opt(struct query *query, const uint8_t *packet, size_t size, bool signs_cookies) {
+static bool read_opt(struct nds_query *query, const uint8_t *packet, size_t size, bool signs_cookies) {
   size_t at = query->end;
   if (size - at < OPT_BYTES || packet[at] || read16(packet + at + 1) != TYPE_OPT) return false;
   query->has_opt = true;
@@ -73,12 +74,12 @@ static int fault(const uint8_t *packet, uint8_t *reply, enum nds_fault reason, s
 /* ── own zones ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* Tells whether a name is one that pod records could be made for: something below pod.ZONE. */
-static bool is_below_pod(const struct query *query, const struct nds_zone *zone) {
+static bool is_below_pod(const struct nds_query *query, const struct nds_zone *zone) {
   size_t tree = zone->bytes + 4u;
   return query->key_bytes > tree && !memcmp(query->key + query->key_bytes - tree, "\x03pod", 4);
 }
 
-static int answer_node(struct nds_scene *scene, const struct query *query, struct nds_node node, uint8_t *reply) {
+static int answer_node(struct nds_scene *scene, const struct nds_query *query, struct nds_node node, uint8_t *reply) {
   const struct nds_posture *posture = scene->posture;
   const struct nds_option *error = &posture->error[NDS_WHEN_NOERROR];
   if (node.bytes < NODE_HEAD) return NDS_HAND_OVER;
@@ -100,7 +101,7 @@ static int answer_node(struct nds_scene *scene, const struct query *query, struc
 }
 
 /* Answers at a name that an operator has pinned, ahead of everything; what is not simply there is Python's. */
-static int answer_pinned(struct nds_scene *scene, const struct query *query, struct nds_node pin, uint8_t *reply) {
+static int answer_pinned(struct nds_scene *scene, const struct nds_query *query, struct nds_node pin, uint8_t *reply) {
   const struct nds_posture *posture = scene->posture;
   struct nds_option error;
   if (pin.bytes < 2) return NDS_HAND_OVER;
@@ -118,7 +119,7 @@ static int answer_pinned(struct nds_scene *scene, const struct query *query, str
   return finish(&page, query, posture, &error, NOERROR, AA, 0, scene->counts);
 }
 
-static int answer_own(struct nds_scene *scene, struct query *query, uint8_t *reply) {
+static int answer_own(struct nds_scene *scene, struct nds_query *query, uint8_t *reply) {
   const struct nds_posture *posture = scene->posture;
   const struct nds_table *table = posture->table;
   if (posture->pins) {
@@ -131,7 +132,7 @@ static int answer_own(struct nds_scene *scene, struct query *query, uint8_t *rep
     struct page page = begin(query, posture, error, reply);
     return finish(&page, query, posture, error, SERVFAIL, 0, 0, scene->counts);
   }
-  struct nds_node node = nds_find(scene->view, query->key, query->key_bytes);
+  struct nds_node node = nds_find_hashed(scene->view, query->hash, query->key, query->key_bytes);
   if (node.at) return answer_node(scene, query, node, reply);
   int number = nds_zone_of(table, query->key, query->key_bytes);
   if (number >= 0) {
@@ -148,35 +149,51 @@ static int answer_own(struct nds_scene *scene, struct query *query, uint8_t *rep
   return nds_answer_timed(scene, query, reply);
 }
 
-int nds_answer(struct nds_scene *scene, const uint8_t *packet, size_t size, uint8_t *reply) {
+void nds_read(struct nds_query *query, const struct nds_view *view, const uint8_t *packet, size_t size) {
+  query->packet = packet;
+  query->size = size;
+  query->end = NDS_HEADER_BYTES;
+  query->has_opt = query->is_do = query->wants_nsid = false;
+  query->client_bytes = query->version = 0;
+  query->has_question = size >= NDS_HEADER_BYTES && read16(packet + 4) == 1 && read_question(query, packet, size);
+  if (!query->has_question) return;
+  query->hash = nds_hash(query->key, query->key_bytes, view->seed);
+  nds_fetch_slot(view, query->hash);
+}
+
+int nds_answer_read(struct nds_scene *scene, struct nds_query *query, uint8_t *reply) {
   struct nds_counts *counts = scene->counts;
   const struct nds_posture *posture = scene->posture;
+  const uint8_t *packet = query->packet;
+  const size_t size = query->size;
   if (size < NDS_HEADER_BYTES || packet[2] & QR) {
     nds_add(&counts->dropped[size < NDS_HEADER_BYTES ? NDS_SHORT : NDS_RESPONSE], 1);
     return NDS_DROP;
   }
   if (packet[2] & OPCODE_BITS) return fault(packet, reply, NDS_OPCODE, counts);
-  struct query query;
-  query.packet = packet;
-  query.end = NDS_HEADER_BYTES;
-  query.has_opt = query.is_do = query.wants_nsid = false;
-  query.client_bytes = query.version = 0;
   uint16_t questions = read16(packet + 4), additionals = read16(packet + 10);
   bool is_plain = !read16(packet + 6) && !read16(packet + 8);
   if (questions != 1) {
     if (!is_plain || additionals) return NDS_HAND_OVER; /* there may be an OPT, to be answered with one */
     return fault(packet, reply, questions ? NDS_MANY_QUESTIONS : NDS_NO_QUESTION, counts);
   }
-  if (!read_question(&query, packet, size)) return fault(packet, reply, NDS_BAD_QUESTION, counts);
+  if (!query->has_question) return fault(packet, reply, NDS_BAD_QUESTION, counts);
   if (!is_plain || additionals > 1) return NDS_HAND_OVER;
-  if (additionals && !read_opt(&query, packet, size, posture->signs_cookies)) return NDS_HAND_OVER;
-  if (query.version) {
+  if (additionals && !read_opt(query, packet, size, posture->signs_cookies)) return NDS_HAND_OVER;
+  if (query->version) {
     nds_add(&counts->faults[NDS_OPT_VERSION], 1);
-    struct page page = begin(&query, posture, NULL, reply);
-    return finish(&page, &query, posture, NULL, BADVERS, 0, 0, counts);
+    struct page page = begin(query, posture, NULL, reply);
+    return finish(&page, query, posture, NULL, BADVERS, 0, 0, counts);
   }
-  if (read16(packet + query.end - 2) != 1 || query.qtype == TYPE_AXFR || query.qtype == TYPE_IXFR) return NDS_HAND_OVER;
-  return answer_own(scene, &query, reply);
+  if (read16(packet + query->end - 2) != 1 || query->qtype == TYPE_AXFR || query->qtype == TYPE_IXFR)
+    return NDS_HAND_OVER;
+  return answer_own(scene, query, reply);
+}
+
+int nds_answer(struct nds_scene *scene, const uint8_t *packet, size_t size, uint8_t *reply) {
+  struct nds_query query;
+  nds_read(&query, scene->view, packet, size);
+  return nds_answer_read(scene, &query, reply);
 }
 
 void nds_counts_read(const struct nds_counts *counts, struct nds_counts *copy) {

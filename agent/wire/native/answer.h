@@ -86,6 +86,19 @@ struct nds_posture {
 struct nds_posture *nds_posture_new(uint32_t zone_count, uint32_t network_count);
 void nds_posture_free(void *posture);
 
+/* What is known of a query while its reply is made. */
+struct nds_query {
+  const uint8_t *packet;
+  uint64_t hash;
+  size_t size, end; /* end: behind the question; 12 without one */
+  size_t key_bytes;
+  uint16_t qtype;
+  bool has_question, has_opt, is_do, wants_nsid;
+  uint16_t client_bytes;
+  uint8_t version;
+  uint8_t key[NDS_MAX_KEY]; /* lower-cased name; room for what a key of the timed table has behind it */
+};
+
 /* What one batch is answered with. Whoever answers on stands between nds_enter and nds_leave as long as it uses it. */
 struct nds_scene {
   const struct nds_posture *posture;
@@ -96,6 +109,11 @@ struct nds_scene {
   uint16_t report_bytes; /* not 0: a key of the timed table that is to be refreshed; whoever takes it sets 0 */
   uint8_t report[NDS_MAX_KEY];
 };
+
+/* Reads a packet's question, if it has one that can be read, and has the memory fetched where its name is looked up. */
+void nds_read(struct nds_query *query, const struct nds_view *view, const uint8_t *packet, size_t size);
+/* Answers what was read with scene->view; see nds_answer. */
+int nds_answer_read(struct nds_scene *scene, struct nds_query *query, uint8_t *reply);
 
 /* Answers a packet. reply: room for NDS_MAX_REPLY_BYTES; may be the packet itself.
  *

@@ -54,22 +54,21 @@ static inline uint32_t little32(const uint8_t *at) {
   return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
-/* Lower-cases a name in wire form, labels' lengths being below 'A'. */
+#define EACH_OCTET(octet) (0x0101010101010101u * (octet))
+
+/* Lower-cases a name in wire form, labels' lengths being below 'A'; eight octets at a time, none of which overflows. */
 static inline void nds_lower(uint8_t *to, const uint8_t *from, size_t bytes) {
+  for (; bytes >= 8; bytes -= 8, to += 8, from += 8) {
+    uint64_t word, low;
+    memcpy(&word, from, 8);
+    low = word & EACH_OCTET(0x7f);
+    /* The high bit of each: at least 'A', and not more than 'Z', and ASCII. */
+    uint64_t is_upper = (low + EACH_OCTET(0x80 - 'A')) & ~(low + EACH_OCTET(0x7f - 'Z')) & ~word & EACH_OCTET(0x80);
+    word |= is_upper >> 2;
+    memcpy(to, &word, 8);
+  }
   for (size_t i = 0; i < bytes; i++) to[i] = (uint8_t)(from[i] | (uint8_t)((uint8_t)(from[i] - 'A') < 26) << 5);
 }
-
-/* What is known of a query while its reply is made. */
-struct query {
-  const uint8_t *packet;
-  size_t end; /* behind the question; 12 without one */
-  size_t key_bytes;
-  uint16_t qtype;
-  bool has_opt, is_do, wants_nsid;
-  uint16_t client_bytes;
-  uint8_t version;
-  uint8_t key[NDS_MAX_KEY]; /* lower-cased name; room for what a key of the timed table has behind it */
-};
 
 /* Where a reply is laid out. */
 struct page {
@@ -81,7 +80,7 @@ struct page {
 
 /* ── header and OPT ────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static inline size_t opt_bytes(const struct query *query, const struct nds_posture *posture,
+static inline size_t opt_bytes(const struct nds_query *query, const struct nds_posture *posture,
                                const struct nds_option *error) {
   if (!query->has_opt) return 0;
   size_t bytes = OPT_BYTES;
@@ -90,7 +89,7 @@ static inline size_t opt_bytes(const struct query *query, const struct nds_postu
 }
 
 /* Begins a reply: the question echoed, room reckoned. error NULL: an OPT without options (BADVERS). */
-static inline struct page begin(const struct query *query, const struct nds_posture *posture,
+static inline struct page begin(const struct nds_query *query, const struct nds_posture *posture,
                                 const struct nds_option *error, uint8_t *reply) {
   size_t limit = LEAST_UDP_BYTES, taken = query->end + opt_bytes(query, posture, error);
   if (query->has_opt) {
@@ -102,7 +101,7 @@ static inline struct page begin(const struct query *query, const struct nds_post
 }
 
 /* Writes our OPT and the header; the reply's length. second: the second octet of flags without the rcode. */
-static inline int finish(struct page *page, const struct query *query, const struct nds_posture *posture,
+static inline int finish(struct page *page, const struct nds_query *query, const struct nds_posture *posture,
                          const struct nds_option *error, int rcode, uint8_t first, uint8_t second,
                          struct nds_counts *counts) {
   uint8_t *head = page->start;
@@ -132,7 +131,7 @@ static inline int finish(struct page *page, const struct query *query, const str
   return (int)(page->at - page->start);
 }
 
-static inline int finish_own(struct page *page, const struct query *query, const struct nds_posture *posture,
+static inline int finish_own(struct page *page, const struct nds_query *query, const struct nds_posture *posture,
                              const struct nds_option *error, int rcode, struct nds_counts *counts) {
   nds_add(posture->state == NDS_STALE ? &counts->stale : &counts->fresh, 1);
   return finish(page, query, posture, error, rcode, AA, 0, counts);
@@ -251,8 +250,8 @@ static inline void put_rrset(struct page *page, const struct nds_posture *postur
 /* ── other files' parts ────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* Follows an alias inside own zones (alias.c). */
-int nds_answer_alias(struct nds_scene *scene, const struct query *query, struct nds_node node, uint8_t *reply);
+int nds_answer_alias(struct nds_scene *scene, const struct nds_query *query, struct nds_node node, uint8_t *reply);
 /* Answers from the timed table what is not ours (timed.c); adds to query->key. */
-int nds_answer_timed(struct nds_scene *scene, struct query *query, uint8_t *reply);
+int nds_answer_timed(struct nds_scene *scene, struct nds_query *query, uint8_t *reply);
 
 #endif

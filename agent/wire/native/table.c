@@ -325,8 +325,37 @@ static struct nds_node nds_find_base(const struct nds_base *base, uint64_t hash,
   return none;
 }
 
+void nds_fetch_slot(const struct nds_view *view, uint64_t hash) {
+  __builtin_prefetch(&view->slots[hash & view->mask]);
+  if (!view->base.blob) return;
+  uint64_t slot = hash & view->base.mask;
+  __builtin_prefetch(view->base.offsets + 4 * slot);
+  __builtin_prefetch(view->base.tags + 4 * slot);
+}
+
+/* Only first places are looked at: the rest of a search is rare. */
+void nds_fetch_entry(const struct nds_view *view, uint64_t hash) {
+  const struct nds_entry *entry = atomic_load_explicit(&view->slots[hash & view->mask], memory_order_acquire);
+  if (entry) __builtin_prefetch(entry);
+  if (!view->base.blob) return;
+  uint64_t at = nds_u32(view->base.offsets + 4 * (hash & view->base.mask));
+  if (!at || at > view->base.blob_bytes) return;
+  __builtin_prefetch(view->base.blob + at - 1);
+  __builtin_prefetch(view->base.blob + at + 63);
+}
+
+void nds_fetch_node(const struct nds_view *view, uint64_t hash) {
+  const struct nds_entry *entry = atomic_load_explicit(&view->slots[hash & view->mask], memory_order_acquire);
+  if (!entry || entry->hash != hash) return;
+  __builtin_prefetch(entry->key);
+  if (entry->node) __builtin_prefetch(entry->node);
+}
+
 struct nds_node nds_find(const struct nds_view *view, const uint8_t *key, size_t bytes) {
-  uint64_t hash = nds_hash(key, bytes, view->seed);
+  return nds_find_hashed(view, nds_hash(key, bytes, view->seed), key, bytes);
+}
+
+struct nds_node nds_find_hashed(const struct nds_view *view, uint64_t hash, const uint8_t *key, size_t bytes) {
   for (uint64_t at = hash & view->mask;; at = (at + 1) & view->mask) {
     const struct nds_entry *entry = atomic_load_explicit(&view->slots[at], memory_order_acquire);
     if (!entry) break;

@@ -97,6 +97,12 @@ static inline struct nds_view *nds_view_of(struct nds_table *table) {
 }
 /* key is lower-cased; at NULL: no such name. */
 struct nds_node nds_find(const struct nds_view *view, const uint8_t *key, size_t bytes);
+/* The same with the hash of the key known (hash.h, with the view's seed). */
+struct nds_node nds_find_hashed(const struct nds_view *view, uint64_t hash, const uint8_t *key, size_t bytes);
+/* What a lookup will read, in the order it will: each has the memory fetched that the next one needs. They change nothing. */
+void nds_fetch_slot(const struct nds_view *view, uint64_t hash);
+void nds_fetch_entry(const struct nds_view *view, uint64_t hash);
+void nds_fetch_node(const struct nds_view *view, uint64_t hash);
 /* Index of the closest zone that a well-formed name lies in, -1: none. */
 int nds_zone_of(const struct nds_table *table, const uint8_t *key, size_t bytes);
 

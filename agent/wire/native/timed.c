@@ -56,7 +56,7 @@ static void put_sections(struct page *page, const struct timed *timed, uint64_t 
   }
 }
 
-int nds_answer_timed(struct nds_scene *scene, struct query *query, uint8_t *reply) {
+int nds_answer_timed(struct nds_scene *scene, struct nds_query *query, uint8_t *reply) {
   static const struct nds_option none;
   const struct nds_posture *posture = scene->posture;
   if (!posture->timed) return NDS_HAND_OVER;

@@ -51,6 +51,8 @@ struct record {
   _Alignas(8) uint8_t control[64];
 };
 
+#define NDS_LEAST_FETCHED 3 /* for fewer there is nothing to wait together with */
+
 /* Keys reported lately, by hash: a name in great demand is told of once in REPORT_EVERY_MS. */
 #define REPORTS 256
 #define REPORT_EVERY_MS 1000
@@ -71,7 +73,9 @@ struct nds_worker {
   struct ring ring;
   struct told told[REPORTS];
   uint8_t *pages;
+  bool is_set_wildcard;
   struct mmsghdr in[NDS_BATCH], out[NDS_BATCH];
+  struct nds_query queries[NDS_BATCH];
   struct slot slots[NDS_BATCH];
   _Alignas(64) struct nds_counts counts;
 };
@@ -251,7 +255,8 @@ static const uint8_t *client_of(const struct sockaddr_storage *client, size_t *b
 }
 
 /* Answers one packet where it lies; the reply's length, NDS_DROP or NDS_HAND_OVER. */
-static int answer_one(struct nds_worker *worker, struct nds_scene *scene, const struct mmsghdr *in) {
+static int answer_one(struct nds_worker *worker, struct nds_scene *scene, const struct mmsghdr *in,
+                      struct nds_query *query) {
   const struct nds_posture *posture = scene->posture;
   uint16_t port;
   size_t bytes;
@@ -265,8 +270,7 @@ static int answer_one(struct nds_worker *worker, struct nds_scene *scene, const 
     nds_add(&worker->counts.dropped[NDS_NOT_ALLOWED], 1);
     return NDS_DROP;
   }
-  uint8_t *page = in->msg_hdr.msg_iov->iov_base;
-  return nds_answer(scene, page, in->msg_len, page);
+  return nds_answer_read(scene, query, in->msg_hdr.msg_iov->iov_base);
 }
 
 static void send_all(struct nds_worker *worker, const struct door *door, unsigned count) {
@@ -298,15 +302,35 @@ static void observe(struct nds_counts *counts, uint64_t took_ns, unsigned replie
   nds_add(&counts->latency_ns, took_ns * replies);
 }
 
+/* Lets a place of the batch receive again. */
+static void make_room(struct nds_worker *worker, unsigned i) {
+  struct msghdr *message = &worker->in[i].msg_hdr;
+  struct slot *slot = &worker->slots[i];
+  message->msg_namelen = sizeof slot->client;
+  message->msg_control = worker->is_set_wildcard ? slot->control.room : NULL;
+  message->msg_controllen = worker->is_set_wildcard ? sizeof slot->control.room : 0;
+  slot->iov.iov_len = NDS_MAX_QUERY_BYTES;
+}
+
+/* Reads the questions of a batch. A name takes some four reads of memory one behind the other, none of which is likely to
+ * be in the cache; step by step over the batch they wait together. */
+static void read_all(struct nds_worker *worker, const struct nds_view *view, unsigned count) {
+  struct nds_query *queries = worker->queries;
+  for (unsigned i = 0; i < count; i++)
+    nds_read(&queries[i], view, worker->slots[i].iov.iov_base, worker->in[i].msg_len);
+  if (count < NDS_LEAST_FETCHED) return;
+  for (unsigned i = 0; i < count; i++)
+    if (queries[i].has_question) nds_fetch_entry(view, queries[i].hash);
+  for (unsigned i = 0; i < count; i++)
+    if (queries[i].has_question) nds_fetch_node(view, queries[i].hash);
+}
+
 /* Reads and answers up to NDS_BATCH packets of one socket; returns how many were read, -1: the socket is broken. */
 static int serve_batch(struct nds_worker *worker, uint32_t number) {
   const struct door *door = &worker->doors[number];
-  for (unsigned i = 0; i < NDS_BATCH; i++) {
-    struct msghdr *message = &worker->in[i].msg_hdr;
-    message->msg_namelen = sizeof worker->slots[i].client;
-    message->msg_control = door->is_wildcard ? worker->slots[i].control.room : NULL;
-    message->msg_controllen = door->is_wildcard ? sizeof worker->slots[i].control.room : 0;
-    worker->slots[i].iov.iov_len = NDS_MAX_QUERY_BYTES;
+  if (worker->is_set_wildcard != door->is_wildcard) {
+    worker->is_set_wildcard = door->is_wildcard;
+    for (unsigned i = 0; i < NDS_BATCH; i++) make_room(worker, i);
   }
   int came = recvmmsg(door->fd, worker->in, NDS_BATCH, MSG_DONTWAIT, NULL);
   if (came <= 0) {
@@ -323,9 +347,10 @@ static int serve_batch(struct nds_worker *worker, uint32_t number) {
   nds_enter(worker->reader);
   scene.posture = atomic_load_explicit(&worker->plane->posture, memory_order_acquire);
   scene.view = nds_view_of(scene.posture->table);
+  read_all(worker, scene.view, (unsigned)came);
   for (int i = 0; i < came; i++) {
     struct mmsghdr *in = &worker->in[i];
-    int bytes = answer_one(worker, &scene, in);
+    int bytes = answer_one(worker, &scene, in, &worker->queries[i]);
     if (scene.report_bytes) is_waking |= report(worker, &scene);
     if (bytes == NDS_DROP) continue;
     if (door->is_wildcard) turn_control(&in->msg_hdr);
@@ -338,6 +363,7 @@ static int serve_batch(struct nds_worker *worker, uint32_t number) {
   }
   nds_leave(worker->reader);
   if (out) send_all(worker, door, out);
+  for (int i = 0; i < came; i++) make_room(worker, (unsigned)i);
   if (is_waking) eventfd_write(worker->wake_fd, 1);
   if (out) observe(&worker->counts, nds_now_ns() - came_ns, out);
   return came;
@@ -396,6 +422,7 @@ struct nds_worker *nds_worker_new(struct nds_plane *plane) {
     worker->in[i].msg_hdr.msg_name = &slot->client;
     worker->in[i].msg_hdr.msg_iov = &slot->iov;
     worker->in[i].msg_hdr.msg_iovlen = 1;
+    make_room(worker, i);
   }
   return worker;
 }

@@ -36,6 +36,8 @@ class BuildOptional(build_ext):
             super().build_extension(ext)
         except (BaseError, CCompilerError, OSError) as error:
             if not ext.optional:
+                say(f"NODENS_REQUIRE_EXT is set and the compiled data plane could not be built: {error}")
+                say("it takes a C compiler, Python's headers (Debian: gcc libc6-dev python3-dev) and Linux")
                 raise
             say(f"the pure-Python data plane is installed, the compiled one could not be built: {error}")
 
@@ -61,7 +63,7 @@ def extensions() -> list[Extension]:
         ["agent/wire/_fast.pyx", *SOURCES],
         include_dirs=["agent/wire"],
         depends=HEADERS,
-        extra_compile_args=["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
+        extra_compile_args=["-std=gnu11", "-O3", "-g0", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
         extra_link_args=["-pthread"],
     )
     made: list[Extension] = cythonize([fast], build_dir="build/cython", compiler_directives={"language_level": 3})

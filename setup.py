@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
 SOURCES = [f"agent/wire/native/{name}.c" for name in ("alias", "answer", "table", "timed", "worker")]
-HEADERS = [f"agent/wire/native/{name}.h" for name in ("answer", "hash", "page", "table", "worker")]
+HEADERS = [f"agent/wire/native/{name}.h" for name in ("answer", "cookie", "hash", "page", "table", "worker")]
 
 
 def is_set(name: str) -> bool:

@@ -42,7 +42,7 @@ class Terms(NamedTuple):
         ttl_cap_s: highest TTL; None leaves them alone.
         serial, soa_ttl_s: of the own zones' SOA.
         udp_size_bytes: bound of a reply.
-        signs_cookies: COOKIE options are answered, by the responder.
+        cookie_secret: signs server cookies, 16 octets; empty: COOKIE options are passed over.
         makes_pods: names below pod.ZONE that are not in the table are the responder's.
         drops_others: clients outside `networks` get nothing; otherwise the responder refuses them.
         nsid: option ready to be sent, empty: none.
@@ -60,7 +60,7 @@ class Terms(NamedTuple):
     serial: int
     soa_ttl_s: int
     udp_size_bytes: int
-    signs_cookies: bool
+    cookie_secret: bytes
     makes_pods: bool
     drops_others: bool
     nsid: bytes
@@ -86,7 +86,7 @@ def terms_of(responder: Responder) -> Terms:
         serial=posture.generation,
         soa_ttl_s=zones.soa_ttl_s,
         udp_size_bytes=options.udp_size_bytes,
-        signs_cookies=bool(options.cookie_secrets),
+        cookie_secret=options.cookie_secrets[0] if options.cookie_secrets else b"",
         makes_pods=options.pods == "insecure",
         drops_others=options.drop_others,
         nsid=edns.option(NSID, options.nsid[:MAX_NSID_BYTES]) if options.nsid else b"",

@@ -112,6 +112,7 @@ cdef extern from "native/answer.h":
         uint32_t serial
         uint32_t soa_ttl_s
         uint16_t udp_bytes
+        uint8_t cookie_secret[16]
         nds_option nsid
         nds_option error[6]
         nds_network *networks
@@ -123,6 +124,9 @@ cdef extern from "native/answer.h":
         nds_counts *counts
         uint32_t *turn
         uint64_t now_ms
+        uint32_t unix_s
+        size_t address_bytes
+        const uint8_t *address
         uint16_t report_bytes
         uint8_t report[258]
     int nds_answer(nds_scene *scene, const uint8_t *packet, size_t size, uint8_t *reply)
@@ -426,7 +430,11 @@ cdef class Plane:
             posture.serial = terms.serial & 0xFFFFFFFF
             posture.soa_ttl_s = terms.soa_ttl_s
             posture.udp_bytes = max(512, min(terms.udp_size_bytes, 4096))
-            posture.signs_cookies = terms.signs_cookies
+            posture.signs_cookies = bool(terms.cookie_secret)
+            if posture.signs_cookies:
+                if len(terms.cookie_secret) != 16:
+                    raise ValueError("a cookie secret has 16 octets")
+                memcpy(posture.cookie_secret, _octets(terms.cookie_secret), 16)
             posture.makes_pods = terms.makes_pods
             posture.follows_out = terms.follows_out
             posture.drops_others = terms.drops_others
@@ -449,13 +457,15 @@ cdef class Plane:
         # What was shown before is not found any more, and may go (after a grace period, see table.h).
         self.memory, self.timed, self.zones = memory, with_age, zones
 
-    def answer(self, bytes packet not None, uint64_t now_ms=0, list reports=None):
+    def answer(self, bytes packet not None, uint64_t now_ms=0, list reports=None, bytes address=b"", uint32_t unix_s=0):
         """Answer one packet as a worker does, for tests.
 
         Args:
             packet: as it came.
             now_ms: of the timed table.
             reports: keys to be renewed; added to.
+            address: of the client, 4 or 16 octets; empty: unknown, so that a cookie can't be signed.
+            unix_s: of DNS cookies.
 
         Returns:
             The reply; None: dropped; False: a worker would hand it over.
@@ -465,6 +475,8 @@ cdef class Plane:
         scene.posture = self.plane.posture
         scene.view = nds_view_of(self.plane.posture.table)
         scene.counts, scene.turn, scene.now_ms, scene.report_bytes = &self.tested, &self.turn, now_ms, 0
+        scene.unix_s, scene.address_bytes = unix_s, len(address)
+        scene.address = _octets(address) if address else NULL
         cdef int size = nds_answer(&scene, _octets(packet), min(len(packet), NDS_MAX_QUERY_BYTES), reply)
         if scene.report_bytes and reports is not None:
             reports.append(PyBytes_FromStringAndSize(<const char *>scene.report, scene.report_bytes))

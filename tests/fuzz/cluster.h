@@ -128,7 +128,7 @@ static struct nds_posture *posture_of(int number) {
   posture->state = (enum nds_state)(number % 4);
   posture->has_cap = number & 2;
   posture->udp_bytes = number == 5 ? 4096 : 1232;
-  posture->signs_cookies = number == 6;
+  posture->signs_cookies = number == 5 || number == 6;
   posture->makes_pods = number == 5;
   posture->follows_out = number == 6;
   posture->falls_through[1] = true;
@@ -179,7 +179,7 @@ static inline void ask(const struct nds_posture *posture, const uint8_t *packet,
   uint32_t same_turn = turn;
   uint8_t *exact = copy(packet, size);
   struct nds_scene scene = {.posture = posture, .view = nds_view_of(posture->table), .counts = &counts, .turn = &turn,
-                            .now_ms = 10000};
+                            .now_ms = 10000, .address = (const uint8_t *)"\12\0\0\1", .address_bytes = 4};
   int bytes = nds_answer(&scene, exact, size, aside);
   memcpy(page, packet, size);
   scene.turn = &same_turn;

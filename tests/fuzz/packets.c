@@ -35,10 +35,12 @@ static size_t make(uint8_t *at) {
     uint8_t *length = at + size + 10;
     size += 11;
     for (uint32_t options = draw(4); options; options--) {
-      const uint8_t option[6] = {0, (uint8_t)draw(12), 0, 2, 1, 2};
-      memcpy(at + size, option, 6);
-      size += 6;
-      *length = (uint8_t)(*length + 6);
+      uint8_t option[28] = {0, (uint8_t)draw(12), 0, 2, 1, 2}, bytes = 2;
+      if (option[1] == 10) bytes = option[3] = draw(2) ? 8 : 24;
+      option[12] = 1;
+      memcpy(at + size, option, 4u + bytes);
+      size += 4u + bytes;
+      *length = (uint8_t)(*length + 4 + bytes);
     }
   }
   for (uint32_t damages = draw(3); damages; damages--) at[draw((uint32_t)size)] = (uint8_t)draw(256);

@@ -132,7 +132,9 @@ class Compiled(Responder):
     def respond(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
         if not tcp and self.plane.allows(ipaddress.ip_address(client_ip).packed):
             due: list[bytes] = []
-            reply = self.plane.answer(packet, self._ticks_ms(), due)
+            reply = self.plane.answer(
+                packet, self._ticks_ms(), due, ipaddress.ip_address(client_ip).packed, int(self._sender._clock())
+            )
             for key in due:
                 self.counters.refreshes["reported"] += 1
                 self.cache.report(key)  # type: ignore[misc]

@@ -6,6 +6,7 @@ They may differ in one thing: how far records in free order are rotated, which e
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import itertools
 import struct
 
@@ -18,7 +19,7 @@ from agent.records.names import to_wire
 from agent.server.counters import Counters
 from agent.server.options import ResponderOptions
 from agent.server.responder import Responder
-from agent.wire import node, timed
+from agent.wire import cookies, node, timed
 from agent.wire.node import CNAME_NODE, EXPLICIT, ROTATE, RRset
 from agent.wire.posture import EXPIRED, FRESH, NOT_READY, STALE, Posture
 from agent.wire.reply import Group
@@ -35,6 +36,8 @@ NAMES = (
 )  # fmt: skip
 EXTERNAL = ("example.com", "www.example.com", "gone.in-addr.arpa", "c.ns.svc.cluster.local")
 NOW_MS = 10_000_000
+UNIX_S = 4_294_967_290  # stamps wrap around soon
+SECRET = bytes(range(16))
 OTHERS = (
     "c.ns.svc.cluster.local",
     "x.a.ns.svc.cluster.local",
@@ -116,7 +119,7 @@ options = st.builds(
     fallthrough=st.sampled_from([None, frozenset(), frozenset({ZONES[0].name})]),
     udp_size_bytes=st.sampled_from([512, 1232, 4096]),
     nsid=st.sampled_from([b"", b"node-1", b"n" * 128]),
-    cookie_secrets=st.sampled_from([(), (bytes(16),)]),
+    cookie_secrets=st.sampled_from([(), (SECRET,)]),
     **{word: st.just(ResponderOptions._field_defaults[word]) for word in PLAIN},
 )
 
@@ -134,7 +137,17 @@ def packets(draw: st.DrawFn) -> bytes:
     body = bytes(wire) + struct.pack(">HH", draw(st.sampled_from(TYPES)), draw(st.sampled_from([1] * 9 + [3])))
     extra = 0
     if draw(st.booleans()):
-        said = st.tuples(st.sampled_from([3, 8, 10, 11, 12, 65001]), st.binary(max_size=24))
+        signed = st.builds(
+            cookies.make,
+            st.binary(min_size=8, max_size=8),
+            st.sampled_from([CLIENT, CLIENT, "10.9.9.9"]),
+            st.sampled_from([UNIX_S + ahead_s for ahead_s in (0, 300, 301, -1800, -1801, -3601)]),
+            st.sampled_from([SECRET, SECRET, bytes(16)]),
+        )
+        said = st.one_of(
+            st.tuples(st.sampled_from([3, 8, 10, 11, 12, 65001]), st.binary(max_size=24)),
+            st.tuples(st.just(10), signed),
+        )
         rdata = b"".join(option(*each) for each in draw(st.lists(said, max_size=17 if pattern == 255 else 2)))
         body += b"\x00" + struct.pack(
             ">HHBBHH", 41, draw(st.sampled_from([0, 512, 1232, 65535])), 0, draw(st.sampled_from([0] * 9 + [1])),
@@ -183,7 +196,7 @@ def counted(counters: Counters) -> tuple[object, ...]:
 def compare(python: Responder, plane: object, tally: object, packet: bytes, seen: Counters) -> bool:
     """Ask both; gives whether the worker answered by itself."""
     due: list[bytes] = []
-    mine = plane.answer(packet, NOW_MS, due)
+    mine = plane.answer(packet, NOW_MS, due, ipaddress.ip_address(CLIENT).packed, UNIX_S)
     tally.add(plane.counts(), seen)
     if mine is False:
         return False
@@ -217,7 +230,7 @@ def test_what_a_worker_answers_is_what_python_answers(pair, kept, options, postu
     for cache in caches:
         for key, value in kept.items():
             assert cache.put(key, value)
-    python = Responder(pair[0], options, cache=caches[0], ticks_ms=lambda: NOW_MS)
+    python = Responder(pair[0], options, cache=caches[0], ticks_ms=lambda: NOW_MS, clock=lambda: UNIX_S)
     behind = Responder(pair[1], options, cache=caches[1])
     plane = native.Plane(pair[1])
     for posture in postures:

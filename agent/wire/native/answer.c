@@ -28,7 +28,8 @@ static bool read_question(struct nds_query *query, const uint8_t *packet, size_t
 }
 
 /* Reads one OPT right behind the question; false: anything else stands there, or it is not plain. */
-static bool read_opt(struct nds_query *query, const uint8_t *packet, size_t size, bool signs_cookies) {
+static bool read_opt(const struct nds_scene *scene, struct nds_query *query, const uint8_t *packet, size_t size) {
+  const struct nds_posture *posture = scene->posture;
   size_t at = query->end;
   if (size - at < OPT_BYTES || packet[at] || read16(packet + at + 1) != TYPE_OPT) return false;
   query->has_opt = true;
@@ -44,7 +45,15 @@ static bool read_opt(struct nds_query *query, const uint8_t *packet, size_t size
     size_t bytes = read16(packet + at + 2);
     if (left - 4 < bytes) return false;
     if (code == OPTION_NSID) query->wants_nsid = true;
-    if (code == OPTION_COOKIE && (signs_cookies || (bytes != 8 && (bytes < 16 || bytes > 40)))) return false;
+    if (code == OPTION_COOKIE) {
+      if (query->has_cookie || (bytes != 8 && (bytes < 16 || bytes > 40))) return false;
+      if (posture->signs_cookies) {
+        if (!scene->address) return false;
+        query->has_cookie = true;
+        nds_cookie(query->cookie, packet + at + 4, bytes, scene->address, scene->address_bytes, scene->unix_s,
+                   posture->cookie_secret);
+      }
+    }
     at += 4 + bytes;
     left -= 4 + bytes;
   }
@@ -153,7 +162,7 @@ void nds_read(struct nds_query *query, const struct nds_view *view, const uint8_
   query->packet = packet;
   query->size = size;
   query->end = NDS_HEADER_BYTES;
-  query->has_opt = query->is_do = query->wants_nsid = false;
+  query->has_opt = query->is_do = query->wants_nsid = query->has_cookie = false;
   query->client_bytes = query->version = 0;
   query->has_question = size >= NDS_HEADER_BYTES && read16(packet + 4) == 1 && read_question(query, packet, size);
   if (!query->has_question) return;
@@ -179,7 +188,7 @@ int nds_answer_read(struct nds_scene *scene, struct nds_query *query, uint8_t *r
   }
   if (!query->has_question) return fault(packet, reply, NDS_BAD_QUESTION, counts);
   if (!is_plain || additionals > 1) return NDS_HAND_OVER;
-  if (additionals && !read_opt(query, packet, size, posture->signs_cookies)) return NDS_HAND_OVER;
+  if (additionals && !read_opt(scene, query, packet, size)) return NDS_HAND_OVER;
   if (query->version) {
     nds_add(&counts->faults[NDS_OPT_VERSION], 1);
     struct page page = begin(query, posture, NULL, reply);

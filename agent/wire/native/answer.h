@@ -6,6 +6,7 @@
 #ifndef NDS_ANSWER_H
 #define NDS_ANSWER_H
 
+#include "cookie.h"
 #include "table.h"
 
 #define NDS_HEADER_BYTES 12
@@ -75,6 +76,7 @@ struct nds_posture {
   bool follows_out; /* an alias that leads out of own zones is Python's */
   uint32_t cap_s, serial, soa_ttl_s;
   uint16_t udp_bytes;
+  uint8_t cookie_secret[NDS_SECRET_COOKIE_BYTES]; /* if signs_cookies */
   struct nds_option nsid;              /* ready to stand in an OPT, as the errors are; empty: not sent */
   struct nds_option error[NDS_ERRORS]; /* RFC 8914 */
   uint32_t network_count;
@@ -93,9 +95,10 @@ struct nds_query {
   size_t size, end; /* end: behind the question; 12 without one */
   size_t key_bytes;
   uint16_t qtype;
-  bool has_question, has_opt, is_do, wants_nsid;
+  bool has_question, has_opt, is_do, wants_nsid, has_cookie;
   uint16_t client_bytes;
   uint8_t version;
+  uint8_t cookie[NDS_COOKIE_BYTES]; /* to reply with */
   uint8_t key[NDS_MAX_KEY]; /* lower-cased name; room for what a key of the timed table has behind it */
 };
 
@@ -106,6 +109,9 @@ struct nds_scene {
   struct nds_counts *counts;
   uint32_t *turn; /* counts answers whose records may be rotated; the number taken is how far they are */
   uint64_t now_ms; /* CLOCK_MONOTONIC */
+  uint32_t unix_s; /* if posture->signs_cookies, as the next two */
+  size_t address_bytes;
+  const uint8_t *address; /* of the client, 4 or 16 octets */
   uint16_t report_bytes; /* not 0: a key of the timed table that is to be refreshed; whoever takes it sets 0 */
   uint8_t report[NDS_MAX_KEY];
 };

@@ -85,6 +85,7 @@ static inline size_t opt_bytes(const struct nds_query *query, const struct nds_p
   if (!query->has_opt) return 0;
   size_t bytes = OPT_BYTES;
   if (query->wants_nsid && error) bytes += posture->nsid.bytes;
+  if (query->has_cookie && error) bytes += 4 + NDS_COOKIE_BYTES;
   return bytes + (error ? error->bytes : 0);
 }
 
@@ -115,6 +116,11 @@ static inline int finish(struct page *page, const struct nds_query *query, const
     *at++ = 0;
     at = put16(at, query->is_do ? 0x8000 : 0);
     at = put16(at, (uint32_t)(opt_bytes(query, posture, error) - OPT_BYTES));
+    if (query->has_cookie && error) {
+      at = put16(at, OPTION_COOKIE);
+      at = put16(at, NDS_COOKIE_BYTES);
+      at = put_bytes(at, query->cookie, NDS_COOKIE_BYTES);
+    }
     if (wants_nsid) at = put_bytes(at, posture->nsid.at, posture->nsid.bytes);
     if (error) at = put_bytes(at, error->at, error->bytes);
     page->at = at;

@@ -270,6 +270,8 @@ static int answer_one(struct nds_worker *worker, struct nds_scene *scene, const 
     nds_add(&worker->counts.dropped[NDS_NOT_ALLOWED], 1);
     return NDS_DROP;
   }
+  scene->address = address;
+  scene->address_bytes = bytes;
   return nds_answer_read(scene, query, in->msg_hdr.msg_iov->iov_base);
 }
 
@@ -347,6 +349,7 @@ static int serve_batch(struct nds_worker *worker, uint32_t number) {
   nds_enter(worker->reader);
   scene.posture = atomic_load_explicit(&worker->plane->posture, memory_order_acquire);
   scene.view = nds_view_of(scene.posture->table);
+  if (scene.posture->signs_cookies) scene.unix_s = (uint32_t)time(NULL);
   read_all(worker, scene.view, (unsigned)came);
   for (int i = 0; i < came; i++) {
     struct mmsghdr *in = &worker->in[i];

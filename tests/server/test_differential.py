@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from agent.records.names import to_wire
 from agent.server.counters import Counters
 from agent.server.options import ResponderOptions
+from agent.server.overriding import NO_ZONE, Overridden, forged
 from agent.server.responder import Responder
 from agent.wire import cookies, node, timed
 from agent.wire.node import CNAME_NODE, EXPLICIT, ROTATE, RRset
@@ -186,6 +187,13 @@ def kept(draw: st.DrawFn) -> dict[bytes, bytes]:
     return held
 
 
+@st.composite
+def pinned(draw: st.DrawFn) -> dict[bytes, Overridden]:
+    """What a person answers by hand."""
+    names = draw(st.lists(st.sampled_from((*NAMES, *OTHERS[:5])), max_size=3, unique=True))
+    return {to_wire(name): Overridden(draw(nodes(NO_ZONE)), forged(name, "tomorrow")) for name in names}
+
+
 def counted(counters: Counters) -> tuple[object, ...]:
     return (
         counters.responses, counters.answers, counters.dropped, counters.faults, counters.truncated, counters.queries,
@@ -223,15 +231,21 @@ def compare(python: Responder, plane: object, tally: object, packet: bytes, seen
 
 @settings(deadline=None, max_examples=60)
 @given(
-    tables(), kept(), options, st.lists(postures, min_size=1, max_size=2), st.lists(packets(), min_size=1, max_size=30)
+    tables(),
+    kept(),
+    pinned(),
+    options,
+    st.lists(postures, min_size=1, max_size=2),
+    st.lists(packets(), min_size=1, max_size=30),
 )
-def test_what_a_worker_answers_is_what_python_answers(pair, kept, options, postures, packets):
+def test_what_a_worker_answers_is_what_python_answers(pair, kept, pinned, options, postures, packets):
     caches = timed.TimedTable(), _fast.TimedTable()
     for cache in caches:
         for key, value in kept.items():
             assert cache.put(key, value)
     python = Responder(pair[0], options, cache=caches[0], ticks_ms=lambda: NOW_MS, clock=lambda: UNIX_S)
     behind = Responder(pair[1], options, cache=caches[1])
+    python.overrides = behind.overrides = pinned
     plane = native.Plane(pair[1])
     for posture in postures:
         python.posture = behind.posture = posture

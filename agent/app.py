@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent import settings, wire
 from agent.config import Config, SocketAddress, UnixPath, again
 from agent.errors import SnapshotError
+from agent.holding import Holding
 from agent.lifecycle import process, signals
 from agent.lifecycle.readiness import Readiness
 from agent.lifecycle.reload import Commit, Part, Reloader
@@ -102,9 +103,11 @@ class App:
         self.table = wire.new_table(zones_of(profile))
         self.responder = Responder(self.table, settings.responder_options(config, self.name), cache=wire.new_cache())
         self.reports = Reports(enabled=config.events and config.source.kind != "file")
+        needs, limits = bool(config.namespace_labels.strip()), settings.guard_of(config)
         self.publisher = Publisher(
-            profile, self.freshness, self.table, self._transition, needs_namespace=bool(config.namespace_labels.strip())
+            profile, self.freshness, self.table, self._transition, needs_namespace=needs, limits=limits
         )
+        self.holding = Holding(config.state_dir, self.publisher, transition)
         self.generations = Generations(config.state_dir, settings.limits_of(config))
         self.orders = Orders(self.generations, profile)
         self.generations.spared = self.orders.spared
@@ -133,6 +136,7 @@ class App:
         started_s = time.perf_counter()
         recovered = self._restore(persister)
         self.orders.begin()
+        self.holding.restore()
         restore_s = time.perf_counter() - started_s
         self._tick(persister)
         await self._open(pairs)
@@ -158,6 +162,7 @@ class App:
             lambda: self._source,
             self.reports,
             self.orders,
+            self.holding,
         )
         listen = tuple(str(SocketAddress(*pair.address)) for pair in pairs)
         identity = Identity(self.name, origin.name, listen, tuple(self.config.zones), self.config.state_dir)
@@ -168,6 +173,7 @@ class App:
         )
         supervisor.start("tick", lambda: self._tick_for_ever(survey, persister), critical=True)
         supervisor.start("orders", lambda: self.orders.follow(self._changed.set))
+        supervisor.start("quarantine", self.holding.run)
         supervisor.start("loop lag", lag.run)
         if self.notifier.watchdog_s:
             supervisor.start("watchdog", Watchdog(self.notifier, self._probes(pairs)).run)
@@ -199,6 +205,8 @@ class App:
             return None
         self.restored = restore(recovered, self.table, self.publisher.profile)
         positions = recovered.positions if self.restored.keeps_positions else {}
+        if not self.restored.keeps_positions:
+            self.publisher.quarantine.trust()  # other objects are wanted now: what goes, goes on purpose
         self.publisher.resume(positions, recovered.identity, recovered.generation.header.epoch)
         persister.restored(recovered, compiled=self.restored.is_compiled)
         if self.restored.is_compiled:
@@ -336,8 +344,8 @@ class App:
                     endpoint.responder, endpoint.options = responder, tcp
                 old.settle()
                 persister.pace = pace
-                self.freshness.stale_after_s = config.stale_after_s
-                self.freshness.max_stale_s = config.max_stale_s
+                self.publisher.quarantine.guard.limits = settings.guard_of(config)
+                self.freshness.stale_after_s, self.freshness.max_stale_s = config.stale_after_s, config.max_stale_s
                 self.logs.configure(config.log_level, config.log_format)
 
             return commit

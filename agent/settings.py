@@ -16,6 +16,7 @@ from agent.records.zone import Profile
 from agent.server import special
 from agent.server.options import ResponderOptions
 from agent.server.tcp import TcpOptions
+from agent.snapshot.guard import Limits as GuardLimits
 from agent.snapshot.persister import Pace
 from agent.snapshot.recovery import Limits
 
@@ -99,6 +100,24 @@ def pace_of(config: Config) -> Pace:
         rewrite_churn_percent=snapshot.rewrite_churn_percent,
         rewrite_after_s=snapshot.rewrite_after_s,
         sync_every_s=snapshot.sync_every_s,
+    )
+
+
+def guard_of(config: Config) -> GuardLimits:
+    """Which change is held."""
+    guard = config.guard
+    return GuardLimits(
+        enabled=guard.enabled,
+        max_removed_percent=guard.max_removed_percent,
+        min_names=guard.min_names,
+        namespace_names=guard.namespace_names,
+        window_s=guard.window_s,
+        max_unready_percent=guard.max_unready_percent,
+        min_endpoints=guard.min_endpoints,
+        unready_window_s=guard.unready_window_s,
+        max_growth=guard.max_growth,
+        hold_for_s=guard.hold_for_s,
+        protected=frozenset("/".join(reversed(name.split("."))) for name in guard.protected),
     )
 
 

@@ -12,15 +12,30 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from agent import __version__, sources, wire
 from agent.cluster.objects import KINDS
+from agent.holding import Holding
 from agent.lifecycle.readiness import Readiness
 from agent.lifecycle.reload import Reloader
 from agent.lifecycle.supervisor import Supervisor
 from agent.observe.lag import LoopLag
 from agent.observe.logs import Logs
 from agent.observe.recent import Rate, Recent
-from agent.observe.status import Access, Durations, Override, Pin, Process, Skipped, Snapshot, Source, Status, Traffic
+from agent.observe.status import (
+    Access,
+    Durations,
+    Override,
+    Pin,
+    Process,
+    Quarantine,
+    Skipped,
+    Snapshot,
+    Source,
+    Status,
+    Traffic,
+)
 from agent.observe.status import Orders as OrdersStatus
 from agent.orders import Orders
 from agent.server.counters import LATENCY_BOUNDS_S
@@ -55,6 +70,7 @@ class Rooms(NamedTuple):
     source: Callable[[], sources.Source | None]
     reports: Reports
     orders: Orders
+    holding: Holding
 
 
 class Survey:
@@ -114,6 +130,7 @@ class Survey:
             traffic=self._traffic(),
             process=self._process(),
             events=self._events(),
+            quarantine=self._quarantine(),
         )
 
     def _events(self) -> dict[str, dict[str, int]]:
@@ -144,6 +161,7 @@ class Survey:
                 "names_or_records_left_out": publisher.compiler.left_out,
                 "objects_over_bound": publisher.store.overflowed,
                 "older_sets_refused": publisher.order.refused,
+                "losses_not_taken_back": publisher.quarantine.losses_dropped,
             },
             "disk": {
                 "journal_given_up": persister.dropped,
@@ -177,6 +195,22 @@ class Survey:
             until_s = pin.span.until_unix_s if pin.span is not None else 0.0
             pinned = Pin(generation=pin.generation, until_unix_s=until_s, who=pin.who, reason=pin.reason)
         return OrdersStatus(overrides=tuple(overrides), pin=pinned, problems=tuple(orders.problems.values()))
+
+    def _quarantine(self) -> Quarantine:
+        held, shown = self._rooms.publisher.quarantine, self._rooms.holding.shown
+        counted = Quarantine(holds=dict(held.holds), outcomes=dict(held.outcomes))
+        if shown is None:
+            return counted
+        return msgspec.structs.replace(
+            counted,
+            active=True,
+            id=shown.id,
+            since_unix_s=shown.since_unix_s,
+            applied_unix_s=shown.applied_unix_s,
+            objects=shown.objects,
+            differences=shown.differences,
+            problem=self._rooms.holding.problem,
+        )
 
     def _source(self, age_s: int) -> Source:
         publisher = self._rooms.publisher

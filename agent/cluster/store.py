@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from agent.cluster.objects import ENDPOINT_SLICE, NAMESPACE, SERVICE, Stored
+from agent.cluster.outline import count_endpoints
 
 MAX_OBJECTS = 2_000_000
 """Bound of each kind; objects beyond it are refused and counted."""
@@ -36,11 +37,18 @@ class Store:
 
     Args:
         needs_namespace: a Service makes records only while its Namespace is held (with `namespace_labels`).
+
+    Attributes:
+        overflowed: objects refused because there were too many.
+        ready: ready endpoints of all slices.
+        names_in: namespace → Services held in it.
     """
 
     def __init__(self, *, needs_namespace: bool = False) -> None:
         self.needs_namespace = needs_namespace
         self.overflowed = 0
+        self.ready = 0
+        self.names_in: dict[str, int] = {}
         self._namespaces: dict[str, bytes] = {}
         self._services: dict[str, bytes] = {}
         self._slices: dict[str, dict[str, bytes]] = {}
@@ -53,6 +61,24 @@ class Store:
         if kind == NAMESPACE:
             return self._namespaces
         return self._services if kind == SERVICE else self._slice_owner
+
+    def keys(self, kind: str) -> Iterator[str]:
+        """Walk the keys held of one kind; nothing may change meanwhile."""
+        return iter(self._keys(kind))
+
+    def slices_of(self, owner: str) -> list[Stored]:
+        """Give the EndpointSlices of a Service as they are held."""
+        return [Stored(ENDPOINT_SLICE, key, owner, blob) for key, blob in self._slices.get(owner, {}).items()]
+
+    @property
+    def owners(self) -> int:
+        """Services that have EndpointSlices."""
+        return len(self._slices)
+
+    def names_of(self, namespace: str) -> list[str]:
+        """List the Services held in a namespace."""
+        prefix = namespace + "/"
+        return [key for key in self._services if key.startswith(prefix)]
 
     def count(self, kind: str) -> int:
         """Count the objects held of one kind."""
@@ -83,6 +109,8 @@ class Store:
             if key not in self._services and self._is_full(self._services):
                 return False
             self._mark(key)
+            if key not in self._services:
+                self._count_name(key, 1)
             self._services[key] = blob
             self._touched[SERVICE, key] = (owner, blob)
             return True
@@ -97,10 +125,20 @@ class Store:
         if previous is not None and previous != owner:
             self.delete(ENDPOINT_SLICE, key)
         self._mark(owner)
-        self._slices.setdefault(owner, {})[key] = blob
+        held = self._slices.setdefault(owner, {})
+        self.ready += count_endpoints(blob) - (count_endpoints(held[key]) if key in held else 0)
+        held[key] = blob
         self._slice_owner[key] = owner
         self._touched[ENDPOINT_SLICE, key] = (owner, blob)
         return True
+
+    def _count_name(self, key: str, step: int) -> None:
+        namespace = key.partition("/")[0]
+        count = self.names_in.get(namespace, 0) + step
+        if count:
+            self.names_in[namespace] = count
+        else:
+            del self.names_in[namespace]
 
     def _is_full(self, held: dict[str, bytes] | dict[str, str]) -> bool:
         if len(held) < MAX_OBJECTS:
@@ -121,6 +159,7 @@ class Store:
             if key not in self._services:
                 return False
             self._mark(key)
+            self._count_name(key, -1)
             del self._services[key]
             self._touched[SERVICE, key] = (key, None)
             return True
@@ -131,7 +170,7 @@ class Store:
         del self._slice_owner[key]
         self._touched[ENDPOINT_SLICE, key] = (owner, None)
         held = self._slices[owner]
-        del held[key]
+        self.ready -= count_endpoints(held.pop(key))
         if not held:
             del self._slices[owner]
         return True

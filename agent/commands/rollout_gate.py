@@ -195,7 +195,17 @@ def _disk(status: Status, _: Limits) -> Iterator[Reason]:
         yield Reason("disk", f"its snapshot can't be written: {held.persist_error}", held.written_unix_s)
 
 
-_REASONS: tuple[Callable[[Status, Limits], Iterator[Reason]], ...] = (_state, _readiness, _red, _budget, _disk)
+def _held(status: Status, _: Limits) -> Iterator[Reason]:
+    held = status.quarantine
+    if held.active:
+        yield Reason(
+            "quarantine",
+            f"holds back a suspicious change, {held.id}: it {'; '.join(held.differences)}",
+            held.since_unix_s,
+        )
+
+
+_REASONS: tuple[Callable[[Status, Limits], Iterator[Reason]], ...] = (_state, _readiness, _held, _red, _budget, _disk)
 
 
 def _places(args: argparse.Namespace) -> list[SocketAddress | UnixPath | Path]:

@@ -127,6 +127,14 @@ def namespace(value: object) -> str:
     return value
 
 
+def service(value: object) -> str:
+    """Read the name of a Service as people ask for it: SERVICE.NAMESPACE."""
+    parts = value.lower().split(".") if isinstance(value, str) else []
+    if len(parts) != 2 or not all(is_label(part) for part in parts):
+        raise UnfitError(f"must be a Service such as kubernetes.default, not {value!r}")
+    return ".".join(parts)
+
+
 def selector(value: object) -> str:
     """Read a label selector as for kubectl -l; gives the text, checked."""
     if not isinstance(value, str):

@@ -138,6 +138,60 @@ class Snapshot(Group, frozen=True, kw_only=True, rename=word):
     ] = 64 * MIB
 
 
+class Guard(Group, frozen=True, kw_only=True, rename=word):
+    """Which change is held instead of applied (docs/guard.md)."""
+
+    enabled: Annotated[
+        bool, Option("suspicious change is held; the previous state goes on answering", values.flag, reload=True)
+    ] = True
+    hold_for_s: Annotated[
+        float,
+        Option(
+            "what is held is applied after this long, unless decided before; 0 is never",
+            values.duration(0, 864_000),
+            reload=True,
+        ),
+    ] = 600.0
+    max_removed_percent: Annotated[
+        int, Option("share of all names that may go within window", values.whole(1, 100), reload=True)
+    ] = 20
+    min_names: Annotated[
+        int, Option("fewer names than this are never too many to go", values.whole(1, 1_000_000), reload=True)
+    ] = 10
+    namespace_names: Annotated[
+        int,
+        Option(
+            "a namespace of as many names is not taken away as a whole; 0: it may",
+            values.whole(0, 1_000_000),
+            reload=True,
+        ),
+    ] = 50
+    window_s: Annotated[
+        float, Option("names that go are counted over this", values.duration(1, 86_400), reload=True)
+    ] = 600.0
+    max_unready_percent: Annotated[
+        int, Option("share of all ready endpoints that may go within unready_window", values.whole(1, 100), reload=True)
+    ] = 50
+    min_endpoints: Annotated[
+        int, Option("fewer endpoints than this are never too many to go", values.whole(1, 1_000_000), reload=True)
+    ] = 20
+    unready_window_s: Annotated[
+        float, Option("endpoints that go are counted over this", values.duration(1, 86_400), reload=True)
+    ] = 60.0
+    max_growth: Annotated[
+        int,
+        Option(
+            "a full set this many times as large as what is held is too large", values.whole(2, 1_000_000), reload=True
+        ),
+    ] = 10
+    protected: Annotated[
+        tuple[str, ...],
+        Option(
+            "Services that must neither go nor lose their last endpoint", values.listed(addresses.service), reload=True
+        ),
+    ] = ("kubernetes.default",)
+
+
 class Metrics(Group, frozen=True, kw_only=True, rename=word):
     """What /metrics shows."""
 
@@ -270,6 +324,7 @@ class Config(Group, frozen=True, kw_only=True, rename=word):
     file: File = File()
     api: Api = Api()
     snapshot: Snapshot = Snapshot()
+    guard: Guard = Guard()
     metrics: Metrics = Metrics()
 
     given: Given = Given({}, None)

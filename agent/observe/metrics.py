@@ -53,6 +53,7 @@ class Metrics:
         status = self._status
         yield from _snapshot(status)
         yield from _orders(status)
+        yield from _quarantine(status)
         yield from _source(status)
         yield from _traffic(status)
         yield from _process(status)
@@ -126,6 +127,23 @@ def _orders(status: Status) -> Families:
         orders.pin.generation if orders.pin is not None else 0,
     )
     yield _gauge("nodens_order_problems", "Orders that are not carried out; /status says why.", len(orders.problems))
+
+
+def _quarantine(status: Status) -> Families:
+    held = status.quarantine
+    yield _gauge(
+        "nodens_quarantine_active",
+        "1 while suspicious change is held and the previous state goes on answering (docs/guard.md).",
+        int(held.active),
+    )
+    yield _gauge("nodens_quarantine_objects", "Objects whose change is held.", held.objects)
+    yield _counters("nodens_quarantine_holds_total", "Times change was held, by rule.", "rule", held.holds)
+    yield _counters(
+        "nodens_quarantine_ended_total",
+        "Quarantines that ended: accepted or rejected by a person, expired after guard.hold_for, mended by the source.",
+        "outcome",
+        held.outcomes,
+    )
 
 
 def _source(status: Status) -> Families:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from agent.observe.status import Status
-from agent.observe.words import count, orders_in_words, state_in_words
+from agent.observe.words import count, held_in_words, orders_in_words, state_in_words
 
 GOOD, INFO, WARN, BAD = "good", "info", "warn", "bad"
 SEVERITIES = (GOOD, INFO, WARN, BAD)
@@ -101,6 +101,13 @@ def _not_ready(status: Status) -> Iterator[Note]:
         yield Note(BAD, NOT_READY, f"{guard}: {reason}")
 
 
+def _held(status: Status) -> Iterator[Note]:
+    held = status.quarantine
+    if held.active:
+        right, wrong = (f'nodens quarantine {word} {held.id} --reason "..."' for word in ("accept", "reject"))
+        yield Note(WARN, "change held", held_in_words(held), f"{right} if it is right; {wrong} if not")
+
+
 def _disk(status: Status) -> Iterator[Note]:
     held = status.snapshot
     failed = f"{count(held.persist_failures)} failed writes: {held.persist_error or 'over by now'}"
@@ -177,6 +184,7 @@ _NOTES: tuple[Callable[[Status], Iterator[Note]], ...] = (
     _not_ready,
     _orders,
     _damaged,
+    _held,
     _disk,
     _tasks,
     _budget,

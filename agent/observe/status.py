@@ -223,6 +223,32 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     log_lines_held: int = 0
 
 
+class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
+    """Suspicious change that is held while the previous state answers.
+
+    Attributes:
+        active: something is held now.
+        id: what `nodens quarantine accept` and `reject` name.
+        since_unix_s: when its clock was started.
+        applied_unix_s: when it is applied by itself; 0: never.
+        objects: objects held.
+        differences: what applying them would do, one sentence for each broken rule.
+        holds: rule → times it was broken, since the start.
+        outcomes: `accepted`, `rejected`, `expired`, `mended` (by the source itself) → times a quarantine ended so.
+        problem: why quarantine.json can't be written, "" if it can.
+    """
+
+    active: bool = False
+    id: str = ""
+    since_unix_s: float = 0.0
+    applied_unix_s: float = 0.0
+    objects: int = 0
+    differences: tuple[str, ...] = ()
+    holds: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
+    problem: str = ""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything.
 
@@ -233,6 +259,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         not_ready: guard → reason.
         events: room → event → count since the start: every bound that was met, and what should not happen. Zero is left
             out by people's views, never here.
+        quarantine: what is held.
     """
 
     schema: int = SCHEMA
@@ -246,6 +273,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     traffic: Traffic = Traffic()
     process: Process = Process()
     events: dict[str, dict[str, int]] = {}
+    quarantine: Quarantine = Quarantine()
 
 
 def encode(status: Status) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from agent.observe.status import Source, Status
+from agent.observe.status import Quarantine, Source, Status
 
 
 def age(seconds: float) -> str:
@@ -79,3 +79,11 @@ def orders_in_words(status: Status) -> list[tuple[str, str]]:
         ends = f"{moment(each.until_unix_s)} ({age(each.left_s)} left)"
         rows.append(("override", f"{each.name} is {each.answers} until {ends}, by {each.who}: {each.reason}"))
     return rows
+
+
+def held_in_words(held: Quarantine) -> str:
+    """Say what is held, since when, when that ends by itself, and why."""
+    ends = f"applied by itself at {moment(held.applied_unix_s)}" if held.applied_unix_s else "until somebody decides"
+    objects = f"{count(held.objects)} object{'s' * (held.objects != 1)} held since {moment(held.since_unix_s)}, {ends}"
+    unwritten = f"; quarantine.json can't be written: {held.problem}" if held.problem else ""
+    return f"{objects}: it {'; it '.join(held.differences)}{unwritten}"

@@ -37,4 +37,5 @@ def status(posture: Posture) -> str:
     pinned = f" pinned={posture.generation}" if posture.pinned else ""
     overrides = f" overrides={posture.overrides}" if posture.overrides else ""
     state = f"generation={posture.generation} age={posture.age_s}s state={posture.state}"
-    return f"{state}{pinned}{overrides} source={posture.note}"
+    held = f" quarantine={posture.held}" if posture.held else ""
+    return f"{state}{held}{pinned}{overrides} source={posture.note}"

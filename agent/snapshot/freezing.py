@@ -57,7 +57,7 @@ def freeze(publisher: Publisher, origin: str, confirmed_unix_s: float) -> Point:
         cluster_identity=publisher.identity,
         generation=0,
         epoch=publisher.epoch,
-        positions=dict(publisher.positions),
+        positions=publisher.kept_positions,
         confirmed_unix_s=confirmed_unix_s,
         written_unix_s=0.0,
         origin=origin,

@@ -24,6 +24,8 @@ class Freshness:
     Attributes:
         note: state of the source, for people.
         last_loss: why it was last lost, "" if it never was.
+        held: which change is held, "" if none is. What it is about answers from the previous state, all else is as
+            fresh as the source: answers are not stale for it (decision 0040).
     """
 
     def __init__(self, stale_after_s: float, max_stale_s: float) -> None:
@@ -33,6 +35,7 @@ class Freshness:
         self.connected = False
         self.note = "starting"
         self.last_loss = ""
+        self.held = ""
         self._confirmed_s: dict[str, float] = {}
 
     def restored(self, age_s: float, now_s: float) -> None:
@@ -75,4 +78,4 @@ class Freshness:
         else:
             state = FRESH
         cap_s = None if self.connected else STALE_TTL_S
-        return Posture(state, self.connected, cap_s, int(age_s), generation, self.note)
+        return Posture(state, self.connected, cap_s, int(age_s), generation, self.note, held=self.held)

@@ -22,8 +22,10 @@ from agent.snapshot.entries import Entry
 from agent.snapshot.freezing import Point, encode, freeze
 from agent.snapshot.generations import Generations
 from agent.snapshot.journal import JournalWriter
-from agent.snapshot.publisher import Consistent, Log, Publisher
+from agent.snapshot.publisher import Publisher
+from agent.snapshot.quarantine import Log
 from agent.snapshot.recovery import Recovered
+from agent.snapshot.steps import Consistent
 from agent.wire.table import PackedNodes
 
 MAX_PENDING_BYTES = 8 << 20
@@ -112,7 +114,7 @@ class Persister:
 
     def record(self, step: Consistent) -> None:
         """See `Recorder.record`."""
-        if not step.objects and not step.nodes:
+        if not step.objects and not step.nodes and not step.moves_on:
             return
         now_s = time.monotonic()
         if self._oldest_change_s is None:
@@ -207,7 +209,7 @@ class Persister:
             return
         if now_s - self._last_entry_s >= HEARTBEAT_S and self._publisher.freshness.connected and not self._pending:
             self._pending.append(
-                self._entry(Consistent([], {}, dict(self._publisher.positions), self._publisher.identity))
+                self._entry(Consistent([], {}, self._publisher.kept_positions, self._publisher.identity))
             )
         if self._pending:
             self._last_entry_s = now_s
@@ -304,7 +306,7 @@ class Persister:
                 await self._roll()
             journal = self._journal
             if journal is not None and not journal.broken:
-                last = self._entry(Consistent([], {}, dict(self._publisher.positions), self._publisher.identity))
+                last = self._entry(Consistent([], {}, self._publisher.kept_positions, self._publisher.identity))
                 entries, self._pending = [*self._pending, last], []
                 await self._on_thread(lambda: _write_entries(journal, entries, sync=True))
         except SnapshotError as error:

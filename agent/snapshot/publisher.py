@@ -3,16 +3,16 @@
 Law: everything happens on the event loop's thread in slices of `SLICE_S`, so that queries are answered in between;
 a change is compiled at once, a burst is coalesced for at most `COALESCE_S`. What reaches the journal is always a
 consistent point: objects together with the names compiled from them. Order is checked when applied (outage.md
-rule 5), and objects of two clusters are never mixed.
+rule 5), objects of two clusters are never mixed, and what the guard holds (rule 4) never reaches the store.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -20,9 +20,13 @@ from agent.cluster.objects import KINDS, Stored
 from agent.cluster.store import OwnerState, Store
 from agent.errors import NodensError, SourceError
 from agent.records.zone import Profile
-from agent.snapshot.compiler import Changes, Compiler
+from agent.snapshot.compiler import Compiler
 from agent.snapshot.freshness import Freshness
+from agent.snapshot.guard import Limits
+from agent.snapshot.hold import Moment
 from agent.snapshot.order import OLDER, RESTORED, Order
+from agent.snapshot.quarantine import Log, Quarantine
+from agent.snapshot.steps import Consistent, Decided, Full, Recorder, Some, Touched
 from agent.wire.table import AnswerTable
 
 SLICE_S = 0.002
@@ -36,46 +40,6 @@ MAX_QUEUED = 200_000
 MAX_UNUSABLE = 10_000
 """Unusable objects of one kind whose last good version is kept when a full set is delivered."""
 
-Touched = tuple[str, str, str, bytes | None]
-
-
-class Consistent(NamedTuple):
-    """One consistent step: objects changed, names compiled from them, and where the source stood."""
-
-    objects: list[Touched]
-    nodes: Changes
-    positions: dict[str, str]
-    identity: str
-
-
-class Recorder(Protocol):
-    """What keeps the steps (the persister)."""
-
-    def record(self, step: Consistent) -> None:
-        """Keep one step; returns at once."""
-
-    def invalidate(self) -> None:
-        """Be told that what comes next does not follow from what was kept."""
-
-
-class Log(Protocol):
-    """Where one line per transition goes."""
-
-    def __call__(self, event: str, /, **fields: object) -> None:
-        """Say that something happened."""
-
-
-class _Full(NamedTuple):
-    kind: str
-    objects: list[Stored]
-    position: str
-
-
-class _Some(NamedTuple):
-    kind: str
-    changes: list[tuple[str, Stored | None]]
-    position: str
-
 
 class Publisher:
     """Implements `sources.Sink`.
@@ -86,6 +50,11 @@ class Publisher:
         table: what is answered from; written here alone.
         on_transition: called with a word and fields, once per transition.
         needs_namespace: see `Store`.
+        limits: of the guard.
+
+    Attributes:
+        positions: kind → where the source stands; `kept_positions` is what goes to disk.
+        quarantine: what stands between the source and the store.
     """
 
     def __init__(
@@ -96,6 +65,7 @@ class Publisher:
         on_transition: Log,
         *,
         needs_namespace: bool = False,
+        limits: Limits = Limits(),  # noqa: B008 -- immutable
     ) -> None:
         self.profile = profile
         self.freshness = freshness
@@ -112,21 +82,31 @@ class Publisher:
         self.requests: dict[tuple[str, int], int] = {}
         self.request_bytes = 0
         self.order = Order()
-        self.changes_applied = 0
+        self.quarantine = Quarantine(limits, on_transition)
         self.owners_compiled = 0
         self.compile_failures = 0
         self._served: AnswerTable | None = None
         self._log = on_transition
-        self._queue: deque[_Full | _Some] = deque()
+        self._queue: deque[Full | Some | Decided] = deque()
         self._queued = 0
         self._step: Iterator[int] | None = None
-        self._after_step: _Full | _Some | None = None
+        self._after_step: Full | Some | None = None
         self._scheduled = False
         self._not_before_s = 0.0
         self._worked_s = 0.0
-        self._foreign: dict[str, _Full] | None = None
+        self._foreign: dict[str, Full] | None = None
         self._follow_when_idle = False
         self._idle_waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def changes_applied(self) -> int:
+        """Changes that reached the store since the start."""
+        return self.quarantine.applied
+
+    @property
+    def kept_positions(self) -> dict[str, str]:
+        """Positions that go to disk: they never pass a change that is held, so that a restart meets it again."""
+        return self.quarantine.positions(self.positions)
 
     @property
     def awaits_full_set(self) -> bool:
@@ -141,13 +121,14 @@ class Publisher:
             self._log("cluster_changed", before=self.identity, now=cluster_id)
             self._foreign = {}
             self.positions.clear()
+            self.quarantine.forget_positions()
         if cluster_id:
             self.identity = cluster_id
 
     def replace(self, kind: str, objects: list[Stored], position: str) -> bool:
         """See `Sink.replace`."""
         if self._foreign is not None:
-            self._foreign[kind] = _Full(kind, objects, position)
+            self._foreign[kind] = Full(kind, objects, position)
             self._unusable[kind].clear()
             if len(self._foreign) < len(KINDS):
                 return True
@@ -161,7 +142,7 @@ class Publisher:
             return True
         if self._is_refused(kind, position):
             return False
-        full = _Full(kind, objects + self._last_good(kind), position)
+        full = Full(kind, objects + self._last_good(kind), position)
         self._enqueue(full, len(full.objects))
         return True
 
@@ -178,6 +159,7 @@ class Publisher:
             self._log("older_list_accepted", kind=kind, held=held, offered=position)
             self.epoch += 1
             self.positions.clear()
+            self.quarantine.forget_positions()
             # A journal has no epoch: only a generation makes a restart know of it.
             if self.recorder is not None:
                 self.recorder.invalidate()
@@ -198,13 +180,13 @@ class Publisher:
         unusable = self._unusable[kind]
         for key, _ in changes:
             unusable.pop(key, None)
-        self._enqueue(_Some(kind, changes, position), len(changes))
+        self._enqueue(Some(kind, changes, position), len(changes))
 
     def confirm(self, kind: str, position: str) -> None:
         """See `Sink.confirm`."""
         self.freshness.confirmed(kind, asyncio.get_running_loop().time())
         if self._queue or self._step is not None:
-            self._enqueue(_Some(kind, [], position), 0)
+            self._enqueue(Some(kind, [], position), 0)
         else:
             self.positions[kind] = position
 
@@ -235,7 +217,7 @@ class Publisher:
 
     # The pump ---------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, item: _Full | _Some, size: int) -> None:
+    def _enqueue(self, item: Full | Some | Decided, size: int) -> None:
         self._queue.append(item)
         self._queued += size
         self._schedule()
@@ -272,7 +254,9 @@ class Publisher:
     def _settled(self) -> None:
         """Act on a consistent point: nothing queued, nothing dirty."""
         loop = asyncio.get_running_loop()
-        step = Consistent(self.store.take_touched(), self.compiler.take_changes(), dict(self.positions), self.identity)
+        ended, self.quarantine.has_ended = self.quarantine.has_ended, False
+        touched, made = self.store.take_touched(), self.compiler.take_changes()
+        step = Consistent(touched, made, self.kept_positions, self.identity, moves_on=ended)
         if self.recorder is not None and not self.awaits_full_set:
             self.recorder.record(step)
         if self._follow_when_idle and self._foreign is None:
@@ -321,23 +305,32 @@ class Publisher:
                 self.positions[self._after_step.kind] = self._after_step.position
                 self._after_step = None
 
-    def _begin(self, item: _Full | _Some) -> None:
+    def _begin(self, item: Full | Some | Decided) -> None:
+        now = Moment(asyncio.get_running_loop().time(), time.time())
+        if isinstance(item, Decided):
+            self._step = self.quarantine.finish(self.store, item.outcome, now)
+            return
         self._after_step = item
-        if isinstance(item, _Full):
+        before = self.positions.get(item.kind, "")
+        if isinstance(item, Full):
             self._queued -= len(item.objects)
-            self._step = self.store.replace(item.kind, item.objects)
+            self._step = self.quarantine.replace(self.store, item.kind, item.objects, before, now)
         else:
             self._queued -= len(item.changes)
-            self._step = self._apply(item)
+            self._step = self.quarantine.apply(self.store, item.kind, item.changes, before, now)
 
-    def _apply(self, item: _Some) -> Iterator[int]:
-        for at, (key, stored) in enumerate(item.changes):
-            if stored is not None:
-                self.changes_applied += self.store.upsert(stored)
-            else:
-                self.changes_applied += self.store.delete(item.kind, key)
-            if at % 256 == 255:
-                yield at
+    # What is held -------------------------------------------------------------------------------------------------
+
+    def decide(self, outcome: str) -> None:
+        """End the quarantine, in slices as any change: `quarantine.ACCEPTED`, `REJECTED` or `EXPIRED`."""
+        self._enqueue(Decided(outcome), 0)
+
+    def watch_hold(self) -> None:
+        """Apply what has been held for long enough; called once a second."""
+        now = Moment(asyncio.get_running_loop().time(), time.time())
+        outcome = self.quarantine.tick(following=self.freshness.connected, now=now)
+        if outcome:
+            self.decide(outcome)
 
     def _serve_full_set(self) -> None:
         if self._served is None:
@@ -363,12 +356,16 @@ class Publisher:
 
     def start_over(self) -> None:
         """Have names without their objects: what is served stays until the source has delivered everything anew."""
+        # What waits is of the state that is left behind: the new one begins with nothing, and loses nothing of it.
+        self._queue.clear()
+        self._queued, self._step, self._after_step = 0, None, None
         self._served = self.table
         self.table = type(self.table)(self.table.zones)
         self.compiler = Compiler(self.profile, self.table)
         self.store = Store(needs_namespace=self.store.needs_namespace)
         self.compiler.declare_zones()
         self.positions.clear()
+        self.quarantine.start_over()
 
     async def load(self, objects: Iterable[Stored | Touched], *, compiled: bool) -> None:
         """Fill the store from disk.

@@ -20,8 +20,8 @@ from agent.snapshot.compiler import Compiler, read_profile
 from agent.snapshot.entries import Place
 from agent.snapshot.format import SECTION_ANSWERS, SECTION_OBJECTS, SECTION_PROFILE, Generation
 from agent.snapshot.objects import decode_objects
-from agent.snapshot.publisher import Touched
 from agent.snapshot.recovery import Recovered
+from agent.snapshot.steps import Touched
 from agent.wire.table import AnswerTable, PackedNodes
 
 

@@ -27,6 +27,7 @@ class Posture(NamedTuple):
         note: source state for people, shown by CH TXT status.nodens.
         pinned: a person has ordered that this generation is served, whatever the source says.
         overrides: how many names a person answers by hand.
+        held: id and size of what is quarantined, for people; "" if nothing is.
     """
 
     state: str
@@ -37,6 +38,7 @@ class Posture(NamedTuple):
     note: str
     pinned: bool = False
     overrides: int = 0
+    held: str = ""
 
 
 START = Posture(NOT_READY, connected=False, ttl_cap_s=30, age_s=0, generation=0, note="starting")

@@ -10,7 +10,7 @@ import pytest
 
 from agent.cli import main
 from agent.commands.rollout_gate import Limits, judge
-from agent.observe.status import Access, Process, Snapshot, Source, Status, encode
+from agent.observe.status import Access, Process, Quarantine, Snapshot, Source, Status, encode
 from tests.commands.test_status import Agent
 
 FOLLOWED = Source(name="kubernetes", connected=True, note="following", api_requests_last_hour=17)
@@ -47,6 +47,8 @@ def reasons(status: Status, limits=LIMITS) -> list[str]:
         (well(snapshot=Snapshot(persist_failures=2, persist_error="No space left on device")), ["disk"]),
         (well(snapshot=Snapshot(persist_failures=2)), []),
         (well(events={"query": {"damaged_nodes": 1}}), ["damaged"]),
+        (well(quarantine=Quarantine(active=True, id="1700000500", differences=("would remove all",))), ["quarantine"]),
+        (well(quarantine=Quarantine(holds={"names": 3}, outcomes={"expired": 3})), []),
     ],
 )
 def test_what_closes_the_gate(status, found):

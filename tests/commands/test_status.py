@@ -71,6 +71,9 @@ def test_a_person_sees_state_age_and_source_first(agent, capsys):
     assert rows["skipped last"].startswith("Service shop/<b>bad</b>: ")
     assert rows["failed tasks"].startswith("1 source; ")
     assert first.endswith(" Do: mend this: connection refused; a restart is safe.")
+    assert rows["change held"].startswith("1,731 objects held since 2023-11-14T22:21:40Z, applied by itself at ")
+    assert "it would remove 94 % of the names of namespace <i>payments</i> (812 of 864)" in rows["change held"]
+    assert 'Do: nodens quarantine accept 1700000500 --reason "..." if it is right; nodens' in rows["change held"]
 
 
 def test_a_fresh_agent_needs_few_lines(agent, capsys):

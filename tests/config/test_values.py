@@ -206,3 +206,10 @@ def test_readers_take_or_refuse_but_never_break(value):
 @pytest.mark.parametrize(("amount", "shown"), [(0, "0 B"), (1536, "1.5 KiB"), (1 << 20, "1 MiB"), (5 << 30, "5 GiB")])
 def test_sizes_are_shown_for_people(amount, shown):
     assert values.show_bytes(amount) == shown
+
+
+def test_a_service_is_named_as_people_ask_for_it():
+    assert addresses.service("Kubernetes.default") == "kubernetes.default"
+    for other in ("kubernetes", "a.b.c", "a..b", "", "a/b", None, 5):
+        with pytest.raises(UnfitError, match=r"a Service such as kubernetes\.default"):
+            addresses.service(other)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from agent.observe.status import Access, Durations, Process, Skipped, Snapshot, Source, Status, Traffic
+from agent.observe.status import Access, Durations, Process, Quarantine, Skipped, Snapshot, Source, Status, Traffic
+
+HELD = Quarantine(
+    active=True,
+    id="1700000500",
+    since_unix_s=1_700_000_500.0,
+    applied_unix_s=1_700_001_100.0,
+    objects=1731,
+    differences=("would remove 94 % of the names of namespace <i>payments</i> (812 of 864)",),
+    holds={"names": 0, "namespace": 1, "endpoints": 0, "protected": 0, "size": 0},
+    outcomes={"accepted": 0, "rejected": 2, "expired": 0, "mended": 0},
+)
 
 
 def full(**changes) -> Status:
@@ -46,6 +57,7 @@ def full(**changes) -> Status:
             persist_error="No space left on device",
             refused=("gen-811.nds: section answers is cut",),
         ),
+        "quarantine": HELD,
         "events": {"query": {"damaged_nodes": 2}, "source": {"waited": 0}},
         "traffic": Traffic(
             queries={"udp": 1_000_000, "tcp": 12},

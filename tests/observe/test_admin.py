@@ -109,6 +109,8 @@ async def test_the_page_is_self_contained_and_escapes_what_it_shows():
     assert "Stale for 30m 43s" in body
     assert "&lt;b&gt;bad&lt;/b&gt;" in body
     assert "<b>bad" not in body
+    assert "(812 of 864)" in body
+    assert "<i>payments" not in body
     assert not any(word in body for word in ("<script", "http://", "https://", "@import", "url("))
     assert "style-src 'sha256-" in headers["content-security-policy"]
 

@@ -351,3 +351,34 @@ async def test_the_last_good_version_of_another_cluster_is_never_taken():
     await bench.publisher.idle()
     assert WEB not in bench.zone
     assert bench.publisher._queued == 0
+
+
+async def test_what_still_waits_for_its_turn_is_left_behind_with_the_cluster_that_it_is_of():
+    bench = Bench()
+    bench.publisher.identify("uid:one")
+    many = [Service("shop", f"s{n}", cluster_ips=(bytes((10, 0, 1, n)),)) for n in range(100)]
+    bench.full(Namespace("shop"), *many)
+    bench.publisher.identify("uid:two")
+    bench.full(Namespace("shop"), web(), at="1")
+    await bench.publisher.idle()
+    assert bench.publisher.store.count(SERVICE) == 1
+    assert not bench.publisher.quarantine.hold
+    assert bench.publisher._queued == 0
+
+
+async def test_what_is_held_reaches_neither_the_table_nor_the_record():
+    bench = Bench()
+    bench.full(Namespace("shop"), *(Service("shop", f"s{n}", cluster_ips=(bytes((10, 0, 1, n)),)) for n in range(50)))
+    await bench.publisher.idle()
+    bench.recorder.steps.clear()
+    before = dict(bench.publisher.table.items())
+    for n in range(50):
+        bench.publisher.apply(SERVICE, [(f"shop/s{n}", None)], str(20 + n))
+    await bench.publisher.idle()
+    assert dict(bench.publisher.table.items()) == before
+    assert bench.publisher.store.count(SERVICE) == 50
+    assert all(not step.nodes for step in bench.recorder.steps)
+    bench.publisher.decide("accepted")
+    await bench.publisher.idle()
+    assert bench.publisher.store.count(SERVICE) == 0
+    assert bench.publisher.kept_positions[SERVICE] == "69"

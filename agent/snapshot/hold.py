@@ -1,0 +1,46 @@
+"""The clock of a quarantine, and the ways it can end.
+
+Law: pure. Whoever decides names the hold that they saw.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+RESUMED_S = 60.0
+"""How long after the source was reached again a hold of an earlier life is kept for the change to come back."""
+ACCEPTED = "accepted"
+REJECTED = "rejected"
+EXPIRED = "expired"
+MENDED = "mended"
+OUTCOMES = (ACCEPTED, REJECTED, EXPIRED, MENDED)
+
+
+class Moment(NamedTuple):
+    """Now, on the monotonic clock and on the wall."""
+
+    s: float
+    unix_s: float
+
+
+class Hold(NamedTuple):
+    """A quarantine that is on.
+
+    Attributes:
+        id: what a decision names.
+        since_s: when its clock was started, monotonic.
+        since_unix_s: the same on the wall.
+        size: objects held when its clock was started. With more than twice as many it begins anew under another id:
+            nobody has seen, let alone accepted, what came to it.
+    """
+
+    id: str
+    since_s: float
+    since_unix_s: float
+    size: int
+
+
+def name_of(unix_s: float, last: str) -> str:
+    """Name a hold by when it began, so that a person can tell which one a line of a log is about; never as the last."""
+    number = int(unix_s)
+    return str(max(number, int(last) + 1)) if last.isascii() and last.isdigit() else str(number)

@@ -14,9 +14,8 @@ from agent.control.quarantine import MAX_CHANGES, Decision, HeldChange, HeldDocu
 from agent.control.watch import CHANGED, REFUSED, Watch
 from agent.errors import ControlError
 from agent.snapshot.files import AbsentError
-from agent.snapshot.hold import ACCEPTED, REJECTED, Hold
+from agent.snapshot.hold import ACCEPTED, REJECTED, Hold, Log
 from agent.snapshot.publisher import Publisher
-from agent.snapshot.quarantine import Log
 
 LOOK_S = 1.0
 """How often decisions are looked for, and the clock."""
@@ -148,7 +147,7 @@ def document(publisher: Publisher, hold: Hold) -> HeldDocument:
     return HeldDocument(
         id=hold.id,
         since_unix_s=hold.since_unix_s,
-        applied_unix_s=hold.since_unix_s + hold_for_s if hold_for_s else 0.0,
+        applied_unix_s=0.0 if quarantine.needs_a_person(store) else hold.since_unix_s + hold_for_s,
         size=hold.size,
         objects=len(quarantine.held),
         differences=tuple(quarantine.differences(store)),

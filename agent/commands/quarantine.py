@@ -28,7 +28,8 @@ examples:
   nodens quarantine reject 1764000000 --reason "namespace deleted by accident, is being restored"
 
 A change that takes away suspiciously much (docs/guard.md) is held: names go on answering as before, all other changes
-pass. What is held is applied after guard.hold_for, unless it is decided before.
+pass. What is held is applied after guard.hold_for, unless it is decided before; what takes a protected name away
+(guard.protected) stays held until somebody decides.
   accept  applies it now.
   reject  drops it: the previous objects stay until the source says something new about each of them. A full list that
           still lacks them is something new: it is judged, and held, anew. Mend the source, or accept.

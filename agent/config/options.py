@@ -187,7 +187,9 @@ class Guard(Group, frozen=True, kw_only=True, rename=word):
     protected: Annotated[
         tuple[str, ...],
         Option(
-            "Services that must neither go nor lose their last endpoint", values.listed(addresses.service), reload=True
+            "Services that neither go nor lose their last endpoint before somebody says so",
+            values.listed(addresses.service),
+            reload=True,
         ),
     ] = ("kubernetes.default",)
 

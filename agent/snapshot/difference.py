@@ -14,7 +14,7 @@ from agent.cluster.store import Store
 from agent.snapshot.guard import ENDPOINTS, NAMES, NAMESPACE_NAMES, PROTECTED, Reason
 
 if TYPE_CHECKING:
-    from agent.snapshot.quarantine import Held
+    from agent.snapshot.hold import Held
 
 EXAMPLES = 3
 """Names in one sentence."""

@@ -1,11 +1,12 @@
 """What a change takes away, and which broken rule it falls under.
 
-Law: pure functions of the store and the change. A change that takes nothing away is harmless, whatever it is.
+Law: functions of the store and the change; `put` alone changes anything. A change that takes nothing away is harmless,
+whatever it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from agent.cluster.objects import (
     ENDPOINT_SLICE,
@@ -53,6 +54,14 @@ def emptied(protected: Collection[str], store: Store, kind: str, harmful: Harmfu
         if held is not None and held.owner in protected:
             losses[held.owner] = losses.get(held.owner, 0) + weight
     return [Reason(PROTECTED, owner, 1, 0) for owner, loss in losses.items() if loss >= _ready_of(store, owner)]
+
+
+def is_about(protected: Collection[str], store: Store, kind: str, key: str) -> bool:
+    """Tell whether an object is a protected Service, belongs to one, or is the namespace of one."""
+    if kind == NAMESPACE:
+        return any(name.startswith(f"{key}/") for name in protected)
+    held = store.held(kind, key)
+    return (held.owner if held is not None else key) in protected
 
 
 def has(store: Store, kind: str, key: str) -> bool:
@@ -117,3 +126,16 @@ def weight_of(store: Store, before: Stored, now: Stored | None, reason: Reason) 
     if before.kind == NAMESPACE:
         return store.names_in.get(before.key, 0) if store.needs_namespace else 0
     return 1
+
+
+def listed(objects: list[Stored], missing: list[str]) -> Iterator[tuple[str, Stored | None]]:
+    """Give a full set as changes: what it has, then what it lacks."""
+    for stored in objects:
+        yield stored.key, stored
+    for key in missing:
+        yield key, None
+
+
+def put(store: Store, kind: str, key: str, new: Stored | None) -> bool:
+    """Bring a change to the store; tell whether anything changed."""
+    return store.delete(kind, key) if new is None else store.upsert(new)

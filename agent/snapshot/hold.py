@@ -1,11 +1,14 @@
-"""The clock of a quarantine, and the ways it can end.
+"""What is held, the clock of a quarantine, and the ways it can end.
 
 Law: pure. Whoever decides names the hold that they saw.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from agent.cluster.objects import Stored
+from agent.snapshot.guard import Reason
 
 RESUMED_S = 60.0
 """How long after the source was reached again a hold of an earlier life is kept for the change to come back."""
@@ -38,6 +41,25 @@ class Hold(NamedTuple):
     since_s: float
     since_unix_s: float
     size: int
+
+    def is_over(self, now: Moment, hold_for_s: float) -> bool:
+        """Tell whether it has lasted for as long as it may; 0 is for ever."""
+        return bool(hold_for_s) and now.s - self.since_s >= hold_for_s
+
+
+class Held(NamedTuple):
+    """A change that is held: the newest version (None: gone), what for, and how much it weighs there."""
+
+    stored: Stored | None
+    reason: Reason
+    weight: int
+
+
+class Log(Protocol):
+    """Where one line per transition goes."""
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        """Say that something happened."""
 
 
 def name_of(unix_s: float, last: str) -> str:

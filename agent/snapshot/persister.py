@@ -21,9 +21,9 @@ from agent.errors import SnapshotError
 from agent.snapshot.entries import Entry
 from agent.snapshot.freezing import Point, encode, freeze
 from agent.snapshot.generations import Generations
+from agent.snapshot.hold import Log
 from agent.snapshot.journal import JournalWriter
 from agent.snapshot.publisher import Publisher
-from agent.snapshot.quarantine import Log
 from agent.snapshot.recovery import Recovered
 from agent.snapshot.steps import Consistent
 from agent.wire.table import PackedNodes

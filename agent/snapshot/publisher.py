@@ -23,9 +23,9 @@ from agent.records.zone import Profile
 from agent.snapshot.compiler import Compiler
 from agent.snapshot.freshness import Freshness
 from agent.snapshot.guard import Limits
-from agent.snapshot.hold import Moment
+from agent.snapshot.hold import Log, Moment
 from agent.snapshot.order import OLDER, RESTORED, Order
-from agent.snapshot.quarantine import Log, Quarantine
+from agent.snapshot.quarantine import Quarantine
 from agent.snapshot.steps import Consistent, Decided, Full, Recorder, Some, Touched
 from agent.wire.table import AnswerTable
 
@@ -328,7 +328,7 @@ class Publisher:
     def watch_hold(self) -> None:
         """Apply what has been held for long enough; called once a second."""
         now = Moment(asyncio.get_running_loop().time(), time.time())
-        outcome = self.quarantine.tick(following=self.freshness.connected, now=now)
+        outcome = self.quarantine.tick(self.store, following=self.freshness.connected, now=now)
         if outcome:
             self.decide(outcome)
 

@@ -9,8 +9,7 @@ change that is held: a restart meets the change again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping
 
 from agent.cluster.objects import (
     ENDPOINT_SLICE,
@@ -22,33 +21,19 @@ from agent.cluster.store import Store
 from agent.snapshot.difference import sentence
 from agent.snapshot.guard import (
     LEAST_FOR_SIZE,
+    PROTECTED,
     RULES,
     SIZE,
     Guard,
     Limits,
     Reason,
 )
-from agent.snapshot.harm import Harmful, covers, emptied, harm, has, names, weight_in, weight_of
-from agent.snapshot.hold import EXPIRED, MENDED, OUTCOMES, REJECTED, RESUMED_S, Hold, Moment, name_of
+from agent.snapshot.harm import Harmful, covers, emptied, harm, has, is_about, listed, names, put, weight_in, weight_of
+from agent.snapshot.hold import EXPIRED, MENDED, OUTCOMES, REJECTED, RESUMED_S, Held, Hold, Log, Moment, name_of
 from agent.snapshot.losses import Key, Losses, Place
 
 STEP = 256
 """Objects of one piece of work."""
-
-
-class Log(Protocol):
-    """Where one line per transition goes."""
-
-    def __call__(self, event: str, /, **fields: object) -> None:
-        """Say that something happened."""
-
-
-class Held(NamedTuple):
-    """A change that is held: the newest version (None: gone), what for, and how much it weighs there."""
-
-    stored: Stored | None
-    reason: Reason
-    weight: int
 
 
 class Quarantine:
@@ -104,7 +89,7 @@ class Quarantine:
         seen = {stored.key for stored in objects}
         missing = [key for key in store.keys(kind) if key not in seen]
         missing += [key for each, key in self.held if each == kind and key not in seen and not has(store, kind, key)]
-        changes: Iterable[tuple[str, Stored | None]] = _full(objects, missing)
+        changes: Iterable[tuple[str, Stored | None]] = listed(objects, missing)
         yield from self._admit(store, kind, changes, position, now, size)
 
     def apply(
@@ -139,7 +124,7 @@ class Quarantine:
                 harmful.pop(key, None)
                 if kind == SERVICE and new is not None and not is_first and not has(store, kind, key):
                     self.guard.come(key, now.s)
-                self.applied += _put(store, kind, key, new)
+                self.applied += put(store, kind, key, new)
                 if new is not None:
                     self._losses.take((kind, key))
             else:
@@ -174,7 +159,7 @@ class Quarantine:
             yield from self._roll_back(store)
         for at, (key, (new, _)) in enumerate(left.items()):
             self._note(store, kind, key, new, place, now.s)
-            self.applied += _put(store, kind, key, new)
+            self.applied += put(store, kind, key, new)
             if at % STEP == STEP - 1:
                 yield at
         self._mind_clock(store, now)
@@ -271,31 +256,52 @@ class Quarantine:
         """Apply what a rule holds once that is less than half of what the rule allows, or nothing any more."""
         for reason, weight in list(self.reasons.items()):
             if weight * 2 <= reason.limit:
-                yield from self._release(store, lambda held, reason=reason: held.reason == reason)  # type: ignore[misc]
+                yield from self._release(store, [at for at, held in self.held.items() if held.reason == reason])
                 del self.reasons[reason]
-        for kind in [kind for kind in self.frozen if not self._held_of[kind]]:
-            del self.frozen[kind]
+        self._thaw()
         if not self.reasons:
             self._end(MENDED, now)
 
-    def _release(self, store: Store, wanted: Callable[[Held], bool]) -> Iterator[int]:
-        for at, key in enumerate([key for key, held in self.held.items() if wanted(held)]):
+    def _thaw(self) -> None:
+        for kind in [kind for kind in self.frozen if not self._held_of[kind]]:
+            del self.frozen[kind]
+
+    def _release(self, store: Store, keys: list[Key]) -> Iterator[int]:
+        for at, key in enumerate(keys):
             held = self.held.get(key)
             if held is not None:
                 self._let_go(key)
-                self.applied += _put(store, *key, held.stored)
+                self.applied += put(store, *key, held.stored)
             if at % STEP == STEP - 1:
                 yield at
 
     def finish(self, store: Store, outcome: str, now: Moment) -> Iterator[int]:
-        """Apply all that is held (accepted, expired) or drop it (rejected), in steps."""
+        """Apply all that is held (accepted, expired) or drop it (rejected), in steps.
+
+        Time alone takes no protected name away: what an expired quarantine holds of those stays held, as another one
+        that only a person, or the source, can end.
+        """
         if self.hold is None:
             return
         if outcome != REJECTED:
-            yield from self._release(store, lambda _: True)
+            keeps = self.guard.limits.protected if outcome == EXPIRED and self.guard.limits.enabled else ()
+            yield from self._release(store, [at for at in self.held if not is_about(keeps, store, *at)])
+        kept = dict(self.held) if outcome == EXPIRED else {}
+        frozen = dict(self.frozen)
         self._end(outcome, now)
         self.guard.forget()
         self._losses.clear()
+        if kept:
+            self._keep(store, kept, frozen, now)
+
+    def _keep(self, store: Store, kept: dict[Key, Held], frozen: dict[str, Place], now: Moment) -> None:
+        """Hold what is left of an expired quarantine, each under the protected name that it is about."""
+        for at, held in kept.items():
+            before = store.held(*at)
+            reason = Reason(PROTECTED, before.owner if before is not None else at[1], 1, 0)
+            self._break([reason])
+            self._hold(store, at, held._replace(reason=reason), frozen[at[0]])
+        self._mind_clock(store, now)
 
     def _end(self, outcome: str, now: Moment) -> None:
         hold, count = self.hold, len(self.held)
@@ -331,7 +337,7 @@ class Quarantine:
             self.reasons.clear()
             return
         size, before = len(self.held), self.hold
-        if before is not None and size <= before.size * 2:
+        if before is not None and size <= before.size * 2 and not before.is_over(now, self.guard.limits.hold_for_s):
             return
         self._last_id = name_of(now.unix_s, self._last_id)
         self.hold = Hold(self._last_id, now.s, now.unix_s, size)
@@ -350,18 +356,25 @@ class Quarantine:
         """Take over the clock of a quarantine that was on when the last life ended: the change will come again."""
         self.carried, self._last_id = hold, hold.id
 
-    def tick(self, *, following: bool, now: Moment) -> str:
+    def tick(self, store: Store, *, following: bool, now: Moment) -> str:
         """Say how the quarantine ends by itself now, "" if it goes on or there is none."""
         if self.carried is not None and following:
             if self._carried_until_s is None:
                 self._carried_until_s = now.s + RESUMED_S
             elif now.s >= self._carried_until_s:
                 self.carried = None
-        hold_for_s = self.guard.limits.hold_for_s
         if self.hold is None:
             return ""
-        is_over = hold_for_s and now.s - self.hold.since_s >= hold_for_s
-        return EXPIRED if is_over or not self.guard.limits.enabled else ""
+        if not self.guard.limits.enabled:
+            return EXPIRED
+        return (
+            EXPIRED if self.hold.is_over(now, self.guard.limits.hold_for_s) and not self.needs_a_person(store) else ""
+        )
+
+    def needs_a_person(self, store: Store) -> bool:
+        """Tell whether nothing is held that is applied by itself: only what is about protected names, or for ever."""
+        limits = self.guard.limits
+        return not limits.hold_for_s or all(is_about(limits.protected, store, *at) for at in self.held)
 
     @property
     def losses_dropped(self) -> int:
@@ -382,14 +395,3 @@ class Quarantine:
     def differences(self, store: Store) -> list[str]:
         """Say in words what applying all that is held would do, one sentence for each broken rule."""
         return [sentence(reason, weight, self.held, store) for reason, weight in self.reasons.items()]
-
-
-def _full(objects: list[Stored], missing: list[str]) -> Iterator[tuple[str, Stored | None]]:
-    for stored in objects:
-        yield stored.key, stored
-    for key in missing:
-        yield key, None
-
-
-def _put(store: Store, kind: str, key: str, new: Stored | None) -> bool:
-    return store.delete(kind, key) if new is None else store.upsert(new)

@@ -300,6 +300,48 @@ def test_a_protected_name_is_kept_however_small_the_cluster(change):
     assert "default/s0" not in made.names()
 
 
+def test_time_alone_takes_no_protected_name_away():
+    made = cluster(100, 2, protected=frozenset(("shop/s1",)))
+    made.full(SERVICE)
+    made.full(ENDPOINT_SLICE)
+    first, position = made.quarantine.hold, made.quarantine.positions({SERVICE: "9"})[SERVICE]
+    made.now_s += 600
+    assert made.quarantine.tick(made.store, following=True, now=made.now) == EXPIRED
+    made.finish(EXPIRED)
+    assert made.names() == {"shop/s1"}
+    assert made.store.ready == 2
+    assert made.difference() == "would remove the protected name s1.shop"
+    assert made.quarantine.hold.id != first.id
+    assert made.quarantine.positions({SERVICE: "9"})[SERVICE] == position
+    made.now_s += 1e6
+    assert made.quarantine.tick(made.store, following=True, now=made.now) == ""
+    made.finish(ACCEPTED)
+    assert made.objects == made.said
+
+
+def test_what_joins_a_protected_name_after_its_time_has_its_own_time():
+    made = cluster(100, 2, protected=frozenset(("shop/s1",)))
+    made.apply(SERVICE, "shop/s1")
+    made.now_s += 10_000
+    assert made.quarantine.tick(made.store, following=True, now=made.now) == ""
+    made.apply(SERVICE, *(f"shop/s{n}" for n in range(2, 60)))
+    assert made.quarantine.tick(made.store, following=True, now=made.now) == ""
+    made.now_s += 600
+    assert made.quarantine.tick(made.store, following=True, now=made.now) == EXPIRED
+    made.finish(EXPIRED)
+    assert "shop/s1" in made.names()
+    assert "shop/s2" not in made.names()
+
+
+def test_a_protected_name_that_comes_back_ends_it():
+    made = cluster(3, 2, protected=frozenset(("shop/s1",)))
+    made.apply(SERVICE, "shop/s1")
+    made.now_s += 600
+    made.apply(SERVICE, service("s1", last=2))
+    assert not made.quarantine.hold
+    assert made.objects == made.said
+
+
 def test_a_set_far_larger_than_usual_is_held():
     made = cluster()
     made.full(SERVICE, *(service(f"s{n}") for n in range(100)), *(service(f"x{n}") for n in range(2000)))
@@ -372,9 +414,9 @@ def test_the_clock_ends_it_and_begins_anew_when_there_is_much_more_to_decide():
     made.apply(SERVICE, *(f"shop/s{n}" for n in range(40, 90)))
     assert made.quarantine.hold.id != first.id
     made.now_s += 599
-    assert made.quarantine.tick(following=True, now=made.now) == ""
+    assert made.quarantine.tick(made.store, following=True, now=made.now) == ""
     made.now_s += 1
-    assert made.quarantine.tick(following=True, now=made.now) == EXPIRED
+    assert made.quarantine.tick(made.store, following=True, now=made.now) == EXPIRED
     assert made.events == ["quarantine_began", "quarantine_grew"]
 
 
@@ -382,7 +424,7 @@ def test_without_hold_for_only_a_person_ends_it():
     made = cluster(hold_for_s=0.0)
     made.full(SERVICE)
     made.now_s += 1e7
-    assert made.quarantine.tick(following=True, now=made.now) == ""
+    assert made.quarantine.tick(made.store, following=True, now=made.now) == ""
 
 
 def test_the_clock_of_an_earlier_life_goes_on():
@@ -391,7 +433,7 @@ def test_the_clock_of_an_earlier_life_goes_on():
     made.full(SERVICE)
     assert made.quarantine.hold.id == "1700000000"
     made.now_s += 11
-    assert made.quarantine.tick(following=True, now=made.now) == EXPIRED
+    assert made.quarantine.tick(made.store, following=True, now=made.now) == EXPIRED
 
 
 def test_the_clock_of_an_earlier_life_is_not_that_of_another_change():
@@ -401,11 +443,11 @@ def test_the_clock_of_an_earlier_life_is_not_that_of_another_change():
     assert made.quarantine.hold.since_s == made.now_s
     later = cluster()
     later.quarantine.carry(Hold("1700000000", later.now_s - 590, 0.0, 100))
-    assert later.quarantine.tick(following=False, now=later.now) == ""
+    assert later.quarantine.tick(made.store, following=False, now=later.now) == ""
     later.now_s += 1000
-    later.quarantine.tick(following=True, now=later.now)
+    later.quarantine.tick(made.store, following=True, now=later.now)
     later.now_s += 100
-    later.quarantine.tick(following=True, now=later.now)
+    later.quarantine.tick(made.store, following=True, now=later.now)
     later.full(SERVICE)
     assert later.quarantine.hold.since_s == later.now_s
 
@@ -417,7 +459,7 @@ def test_switched_off_nothing_is_held_and_what_was_held_goes():
     other = cluster()
     other.full(SERVICE)
     other.quarantine.guard.limits = Limits(enabled=False)
-    assert other.quarantine.tick(following=True, now=other.now) == EXPIRED
+    assert other.quarantine.tick(made.store, following=True, now=other.now) == EXPIRED
 
 
 def test_other_objects_wanted_are_taken_as_they_are():

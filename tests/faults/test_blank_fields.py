@@ -34,6 +34,9 @@ def test_google_2025_06_blank_fields_in_live_objects(stage: Stage):
             stage.restart(asking)
             stage.follows()
         stage.api.do(relist)
+        stage.agent.wait_state(
+            "them counted anew", lambda state: state["snapshot"]["skipped_total"]["Service"] >= count, timeout_s=20
+        )
         stage.follows()
         stage.all_right()
         assert sum(stage.agent.state()["process"]["task_failures"].values()) == 0, "no crash, no loop of them"

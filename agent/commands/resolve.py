@@ -189,7 +189,8 @@ def _ask(responder: Responder, key: bytes, rtype: int) -> Asked:
     head = b"\0\0\0\0\0\1\0\0\0\0\0\0"
     question = key + rtype.to_bytes(2, "big") + IN.to_bytes(2, "big")
     # Only what is no query at all gets no reply, which the reader refuses like any other that is too short.
-    reply = responder.respond(head + question, "127.0.0.1", tcp=True) or b""
+    replied = responder.respond(head + question, "127.0.0.1", tcp=True)
+    reply = replied if isinstance(replied, bytes) else b""
     return Asked(type_name(rtype), read_reply(reply))
 
 

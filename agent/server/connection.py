@@ -10,6 +10,8 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
+from agent.server.outside import Pending
+
 if TYPE_CHECKING:
     from agent.server.tcp import TcpEndpoint
 
@@ -18,6 +20,8 @@ MAX_BATCH = 32
 MAX_BATCH_BYTES = 64 * 1024
 """Replies put together in one go; with `MAX_UNREAD_BYTES` and one more reply the bound of what a client's slowness
 can hold."""
+MAX_PENDING = 64
+"""Queries of a connection that wait for others; nothing more is read of it while there are so many."""
 MAX_UNREAD_BYTES = 64 * 1024
 """Replies left unread by a client from which on it is not answered; if that lasts for the idle time, it is closed."""
 BUFFER_BYTES = 4096
@@ -45,6 +49,8 @@ class Connection(asyncio.BufferedProtocol):
         self._next: asyncio.Handle | None = None
         self._is_blocked = False
         self._is_ended = False
+        self._is_finishing = False
+        self._pending = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection, or close it at once if there are too many."""
@@ -103,7 +109,10 @@ class Connection(asyncio.BufferedProtocol):
         """Answer what has arrived and close once the replies are out: the server stops."""
         while self._is_open() and not self._is_blocked and self._answer_batch():
             pass
-        self._close("drain")
+        if self._pending:
+            self._is_finishing = True
+        else:
+            self._close("drain")
 
     def abort(self, reason: str) -> None:
         """Close now; replies not sent yet are lost."""
@@ -122,6 +131,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _watch(self) -> None:
         """Close the connection if it was idle for too long, else look again when it would be."""
+        if self._pending:
+            self._last_message_s = self._loop.time()  # It is we who are waited for.
         left_s = self._last_message_s + self._endpoint.options.idle_timeout_ms / 1000 - self._loop.time()
         if left_s > 0:
             self._idle = self._loop.call_later(left_s, self._watch)
@@ -139,7 +150,10 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._answer_batch()
         limit = self._endpoint.options.max_queries
-        if limit and self._queries >= limit:
+        if self._pending >= MAX_PENDING or (self._pending and self._is_ending(limit)):
+            if not self._is_ended:
+                transport.pause_reading()
+        elif limit and self._queries >= limit:
             self._close("query_limit")
         elif self._whole_bytes():
             if not self._is_ended:
@@ -150,6 +164,21 @@ class Connection(asyncio.BufferedProtocol):
             self._close("client")
         elif not self._is_blocked:
             transport.resume_reading()
+
+    def _is_ending(self, limit: int) -> bool:
+        """Tell whether the connection is closed once nothing is pending."""
+        return bool(limit and self._queries >= limit) or (self._is_ended and not self._whole_bytes())
+
+    def _send_later(self, reply: bytes) -> None:
+        """Send a reply that others had to be asked for, and go on where that was waited for."""
+        self._pending -= 1
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(len(reply).to_bytes(2, "big") + reply)
+        if not self._is_finishing:
+            self._pump()
+        elif not self._pending:
+            self._close("drain")
 
     def _whole_bytes(self, at: int = 0) -> int:
         """Give the size with length of the message at an offset of the buffer; 0 while it is not whole."""
@@ -165,10 +194,13 @@ class Connection(asyncio.BufferedProtocol):
         parts: list[bytes] = []
         at = count = sent_bytes = 0
         while count < MAX_BATCH and sent_bytes < MAX_BATCH_BYTES and (size := self._whole_bytes(at)):
-            if limit and self._queries >= limit:
+            if (limit and self._queries >= limit) or self._pending >= MAX_PENDING:
                 break
             reply = responder.respond(bytes(self._buffer[at + 2 : at + size]), self.client_ip, tcp=True)
-            if reply is not None:
+            if isinstance(reply, Pending):
+                reply.deliver = self._send_later
+                self._pending += 1
+            elif reply is not None:
                 parts.append(len(reply).to_bytes(2, "big") + reply)
                 sent_bytes += len(reply)
             at += size

@@ -12,19 +12,22 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from agent.errors import NodensError
 from agent.server.counters import DROPS, Counters
 from agent.server.options import MAX_NSID_BYTES, Network
+from agent.server.outside import Pending
 from agent.server.responder import Responder, past_ttl
 from agent.server.sockets import another, lost
 from agent.server.udp import MAX_BATCH, tell_queried_address
 from agent.server.zones import TOO_MANY_ALIASES
 from agent.wire import edns
-from agent.wire._fast import MAX_SOCKETS, Plane, TimedTable, Worker, reclaim
+from agent.wire._fast import MAX_SOCKETS, Plane, TimedTable, WayBack, Worker, reclaim
 from agent.wire.codes import NOERROR, NSID, NXDOMAIN, A
 from agent.wire.posture import EXPIRED, NOT_READY
+from agent.wire.reply import Answer
 
 MAX_WORKERS = 32
 _FAULTS = ("opcode", "no_question", "many_questions", "bad_question", "opt_version")
@@ -77,7 +80,7 @@ def terms_of(responder: Responder) -> Terms:
     failure: tuple[int, str] | None = None
     if posture.state in {NOT_READY, EXPIRED} and responder.table.zones:
         refusal = zones.answer(responder.table.zones[0].name, A, 0)
-        failure = refusal.error if refusal is not None else None
+        failure = refusal.error if isinstance(refusal, Answer) else None
     own = (zones.error(NOERROR), zones.error(NXDOMAIN), failure)
     errors = (*own, TOO_MANY_ALIASES, past_ttl(NOERROR), past_ttl(NXDOMAIN))
     return Terms(
@@ -91,7 +94,8 @@ def terms_of(responder: Responder) -> Terms:
         drops_others=options.drop_others,
         nsid=edns.option(NSID, options.nsid[:MAX_NSID_BYTES]) if options.nsid else b"",
         errors=tuple(edns.extended_error(*error) if error else b"" for error in errors),
-        fallthrough=zones.fallthrough,
+        fallthrough=zones.handed,
+        follows_out=responder.forwarder is not None,
         networks=responder.access.networks if responder.access is not None else (),
         pinned={key: (edns.extended_error(*each.error), each.node) for key, each in responder.overrides.items()},
     )
@@ -196,10 +200,19 @@ class NativeEndpoint:
             counters.send_errors,
             counters.latency.observe,
             self._responder.cache.report or _ignore,
+            self._later,
         )
 
-    def _respond(self, packet: bytes, client_ip: str) -> bytes | None:
+    def _respond(self, packet: bytes, client_ip: str) -> bytes | Pending | None:
         return self._responder.respond(packet, client_ip, tcp=False)
+
+    def _later(self, pending: Pending, way_back: WayBack) -> None:
+        """Note where a reply goes that others have to be asked for."""
+        pending.deliver = partial(self._send_later, way_back)
+
+    def _send_later(self, way_back: WayBack, reply: bytes) -> None:
+        if self._workers:  # Otherwise the sockets are closed.
+            way_back.send(reply, self._responder.counters.send_errors)
 
     def _settle(self) -> None:
         """Add what workers have counted since the last time to the counters, and give back what they see no more."""

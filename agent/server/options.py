@@ -25,6 +25,7 @@ class ResponderOptions(NamedTuple):
         allow: networks that may ask; empty: everybody.
         drop_others: others get no reply instead of REFUSED.
         cookie_secrets: DNS cookies (RFC 7873): the first secret signs, all verify, 16 octets each; empty: off.
+        search_shortcut: the first question of a search path is answered with the end of the walk.
         tcp_idle_timeout_ms: what edns-tcp-keepalive promises (RFC 7828).
     """
 
@@ -40,6 +41,7 @@ class ResponderOptions(NamedTuple):
     allow: tuple[Network, ...] = ()
     drop_others: bool = False
     cookie_secrets: tuple[bytes, ...] = ()
+    search_shortcut: bool = False
     tcp_idle_timeout_ms: int = 10_000
 
 

@@ -3,7 +3,8 @@
 Law: nothing blocks, logs or raises here, and no reply is longer than its client takes. A query is rejected in the
 order of the RFCs, cheapest reason first; what the hit path (`wire.hit`) is sure of never gets that far.
 
-Precedence (dns.md): overrides, own zones, what upstreams have said, special names, not ours.
+Precedence (dns.md): overrides, own zones, what upstreams have said, stub domains, special names, upstreams; without
+upstreams the rest is not ours.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ import time
 from collections.abc import Callable
 
 from agent.errors import WireError
-from agent.server import chaos, special
+from agent.forward.forwarder import Forwarder
+from agent.server import chaos, shortcut, special
 from agent.server.access import Access
 from agent.server.counters import Counters
 from agent.server.options import ResponderOptions
+from agent.server.outside import Asker, Errand, Pending
 from agent.server.overriding import Overrides
 from agent.server.sender import Sender, Sent
-from agent.server.zones import OwnZones
+from agent.server.zones import Behind, Onward, OwnZones
 from agent.wire import timed
 from agent.wire.codes import (
     AXFR,
     CH,
     EDE_NOT_AUTHORITATIVE,
     EDE_NOT_SUPPORTED,
+    EDE_OTHER,
     EDE_PROHIBITED,
     EDE_STALE,
     EDE_STALE_NXDOMAIN,
@@ -46,6 +50,9 @@ from agent.wire.timed import TimedTable
 
 _DAMAGE = (WireError, IndexError, struct.error)
 """What reading a node that is none can raise."""
+_NOT_OURS = Answer(REFUSED, error=(EDE_NOT_AUTHORITATIVE, "not an own zone, and nowhere to forward to"))
+_NOT_FORWARDED = frozenset((0, 41, 249, 250, AXFR, IXFR, 253, 254))
+"""Types that mean something between two servers alone (RFC 6895 section 3.1)."""
 _OPT_AT_ROOT = b"\x00\x00\x29"
 _ONE_ADDITIONAL = bytes((0, 0, 0, 0, 0, 1))
 
@@ -62,6 +69,7 @@ class Responder:
             too: `cache.report`. What is in it is answered ahead of special names, so only what the precedence sends
             upstream belongs there.
         ticks_ms: monotonic milliseconds, for `cache` alone.
+        forwarder: answers names of no own zone; None: they are refused.
 
     Attributes:
         options: as given.
@@ -80,7 +88,9 @@ class Responder:
         clock: Callable[[], float] = time.time,
         cache: TimedTable | None = None,
         ticks_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
+        forwarder: Forwarder | None = None,
     ) -> None:
+        self.forwarder = forwarder
         self.counters = counters if counters is not None else Counters()
         self.options = options
         self.access = Access(options.allow) if options.allow else None
@@ -148,7 +158,7 @@ class Responder:
         if self.on_settle is not None:
             self.on_settle()
 
-    def respond(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
+    def respond(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | Pending | None:
         """Answer one message.
 
         Args:
@@ -157,7 +167,7 @@ class Responder:
             tcp: it came over TCP.
 
         Returns:
-            The reply, None if there is none (dropped and counted).
+            The reply; None if there is none (dropped and counted); what it will come by if somebody else is asked.
         """
         if self.access is not None and not self.access.allows(client_ip):
             return self._turn_away(packet, client_ip, tcp=tcp)
@@ -193,7 +203,9 @@ class Responder:
         if self.on_change is not None:
             self.on_change()
 
-    def _read(self, packet: bytes, client_ip: str, *, tcp: bool, answer: Answer | None = None) -> bytes | None:
+    def _read(
+        self, packet: bytes, client_ip: str, *, tcp: bool, answer: Answer | None = None
+    ) -> bytes | Pending | None:
         """Read a message with care and answer it, with the answer given if it is well formed."""
         counters = self.counters
         if tcp:
@@ -211,9 +223,14 @@ class Responder:
             return self._sender.send(query, self._fault(query), client_ip, tcp=tcp).reply
         if answer is not None:
             return self._sender.send(query, answer, client_ip, tcp=tcp).reply
-        answer = self._own(query)
-        if answer is None:
-            return self._sender.send(query, self._other(query), client_ip, tcp=tcp).reply
+        own = self._own(query)
+        if own is None or isinstance(own, Onward):
+            return self._outside(query, own, client_ip, tcp=tcp)
+        if self.options.search_shortcut and own.rcode == NXDOMAIN and not own.answer and self.forwarder is not None:
+            reply = self._walk(query, own, self.forwarder, client_ip, tcp=tcp)
+            if reply is not None:
+                return reply
+        answer = own
         sent = self._sender.send(query, answer, client_ip, tcp=tcp)
         self._remember(query, answer, sent, tcp=tcp)
         return sent.reply
@@ -225,19 +242,66 @@ class Responder:
         self.counters.faults[query.fault] += 1
         return Answer(query.rcode)
 
-    def _own(self, query: Query) -> Answer | None:
+    def _outside(self, query: Query, own: Onward | None, client_ip: str, *, tcp: bool) -> bytes | Pending:
+        """Answer a query whose name, or the name at the end of whose aliases, is in no own zone."""
+        if own is not None:
+            self.counters.answers["stale" if self._posture.state == STALE else "fresh"] += 1
+            answer = own.answer if self.forwarder is None or self._stays(own.key, self.forwarder) else None
+        else:
+            answer = self._other(query)
+        if answer is not None or self.forwarder is None:
+            return self._sender.send(query, answer or _NOT_OURS, client_ip, tcp=tcp).reply
+        asker = Asker(query, client_ip, lambda found: self._sender.send(query, found, client_ip, tcp=tcp).reply)
+        errand = Errand(self.forwarder, lambda: self.zones, asker)
+        return errand.go(own.key, own.behind) if own is not None else errand.go(query.key)
+
+    def _walk(
+        self, query: Query, denial: Answer, forwarder: Forwarder, client_ip: str, *, tcp: bool
+    ) -> bytes | Pending | None:
+        """Answer the first question of a search path with the end of the walk; None: it is none."""
+        zones = self.zones
+        zone = zones.zone_of(query.key)
+        name = shortcut.meant(query.key, zone, zones.exists)
+        if name is None or zone is None:
+            return None
+        asker = Asker(query, client_ip, lambda found: self._sender.send(query, found, client_ip, tcp=tcp).reply)
+        for target in shortcut.candidates(name, zone):
+            behind = shortcut.behind(query.key, target, self.options.ttl_s)
+            own = self._own_at(target, query.qtype, behind)
+            if own is None:
+                if self._stays(target, forwarder):
+                    break
+                return Errand(forwarder, lambda: self.zones, asker, denial).go(target, behind)
+            if isinstance(own, Onward):
+                if self._stays(own.key, forwarder):
+                    return asker.finish(own.answer)
+                return Errand(forwarder, lambda: self.zones, asker, denial).go(own.key, own.behind)
+            if own.rcode != NXDOMAIN:
+                return asker.finish(own)
+        return None
+
+    def _stays(self, key: bytes, forwarder: Forwarder) -> bool:
+        """Tell whether a name must not leave the node, because it is special, or has nowhere to go."""
+        if forwarder.routes.of(key) is None:
+            return True
+        return special.zone_of(key, self.options.special_names) is not None and not forwarder.routes.is_stub(key)
+
+    def _own(self, query: Query) -> Answer | Onward | None:
         """Answer for own zones; None if the question is not about them."""
         if query.qclass != IN or query.qtype in {AXFR, IXFR}:
             return None
+        return self._own_at(query.key, query.qtype, None)
+
+    def _own_at(self, key: bytes, qtype: int, behind: Behind | None) -> Answer | Onward | None:
         try:
             self._hit.turn += 1
-            return self.zones.answer(query.key, query.qtype, self._hit.turn)
+            return self.zones.answer(key, qtype, self._hit.turn, behind)
         except _DAMAGE:
             self.counters.damaged_nodes += 1
             return Answer(SERVFAIL)
 
-    def _other(self, query: Query) -> Answer:
-        """Answer what no own zone does."""
+    def _other(self, query: Query) -> Answer | None:
+        """Answer what no own zone does; None if an upstream is to be asked."""
         if query.qclass == CH:
             return chaos.answer(query.key, query.qtype, self.options, self._posture)
         if query.qclass != IN:
@@ -246,10 +310,17 @@ class Responder:
             return Answer(REFUSED, error=(EDE_NOT_SUPPORTED, "no zone transfers"))
         if self.cache.held and (kept := self._kept(query)) is not None:
             return kept
+        forwarder = self.forwarder
         zone = special.zone_of(query.key, self.options.special_names)
-        if zone is not None:
+        if zone is not None and (forwarder is None or not forwarder.routes.is_stub(query.key)):
             return special.answer(query.key, query.qtype, zone)
-        return Answer(REFUSED, error=(EDE_NOT_AUTHORITATIVE, "not an own zone, and nowhere to forward to"))
+        if forwarder is None or forwarder.routes.of(query.key) is None:
+            return _NOT_OURS
+        if query.qtype in _NOT_FORWARDED:
+            return Answer(REFUSED, error=(EDE_NOT_SUPPORTED, "not a type that is asked of upstreams"))
+        if forwarder.is_probe(query.key):
+            return Answer(REFUSED, error=(EDE_OTHER, "a question of this agent's own has come back to it"))
+        return None
 
     def _kept(self, query: Query) -> Answer | None:
         """Answer with what an upstream has said, if that is not too old."""
@@ -268,7 +339,7 @@ class Responder:
         answer, authority, additional = ((group,) for group in kept.sections)
         return Answer(kept.rcode, False, answer, authority, additional, error, flags=flags)
 
-    def _turn_away(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | None:
+    def _turn_away(self, packet: bytes, client_ip: str, *, tcp: bool) -> bytes | Pending | None:
         """Answer a client that is not on the allow list, or don't."""
         if self.options.drop_others:
             self.counters.tcp_queries += tcp

@@ -10,9 +10,11 @@ import asyncio
 import ipaddress
 import socket
 import struct
+from functools import partial
 from time import perf_counter
 from typing import Any
 
+from agent.server.outside import Pending
 from agent.server.responder import Responder
 from agent.server.sockets import lost
 
@@ -89,7 +91,9 @@ class UdpEndpoint:
                 self.responder.counters.dropped["source_port"] += 1
                 continue
             reply = respond(packet, client[0], tcp=False)
-            if reply is not None:
+            if isinstance(reply, Pending):
+                reply.deliver = partial(self._send_later, client, None)
+            elif reply is not None:
                 try:
                     send(reply, client)
                 except OSError as error:
@@ -111,12 +115,26 @@ class UdpEndpoint:
                 self.responder.counters.dropped["source_port"] += 1
                 continue
             reply = respond(packet, client[0], tcp=False)
-            if reply is not None:
+            if isinstance(reply, Pending):
+                reply.deliver = partial(self._send_later, client, reply_from(ancillary))
+            elif reply is not None:
                 try:
                     send((reply,), reply_from(ancillary), 0, client)
                 except OSError as error:
                     self._count(self.responder.counters.send_errors, error)
         return MAX_BATCH
+
+    def _send_later(self, client: Any, ancillary: Ancillary | None, reply: bytes) -> None:
+        """Send a reply that others had to be asked for."""
+        if self.sock.fileno() < 0:
+            return
+        try:
+            if ancillary is None:
+                self.sock.sendto(reply, client)
+            else:
+                self.sock.sendmsg((reply,), ancillary, 0, client)
+        except OSError as error:
+            self._count(self.responder.counters.send_errors, error)
 
     @staticmethod
     def _count(counts: dict[int, int], error: OSError) -> None:

@@ -52,6 +52,34 @@ MAX_ANY_BYTES = 256
 """An ANY query gets no RRset over this."""
 
 
+class Behind(NamedTuple):
+    """What stands in front of the name that is looked up, when that is not the question's name.
+
+    Attributes:
+        aliases: records that led here.
+        key_at: offset in the reply where the name stands.
+        end: offset behind those records.
+    """
+
+    aliases: tuple[Group, ...]
+    key_at: int
+    end: int
+
+
+class Onward(NamedTuple):
+    """A name of ours is an alias of one that is not.
+
+    Attributes:
+        key: that name.
+        behind: where it stands.
+        answer: what to say if nobody can go on from there.
+    """
+
+    key: bytes
+    behind: Behind
+    answer: Answer
+
+
 class Found(NamedTuple):
     """Where following a name has led.
 
@@ -88,7 +116,8 @@ class OwnZones:
     Attributes:
         overrides: as given.
         denies: numbers of the zones in which a name that is not in the table does not exist.
-        fallthrough: names of the others.
+        fallthrough: names of those whose unknown names may be forwarded.
+        handed: names of those whose unknown names nobody but the responder answers.
         soa_ttl_s: TTL and MINIMUM of their SOA.
     """
 
@@ -101,19 +130,37 @@ class OwnZones:
         self._posture = posture
         through = options.fallthrough
         self.fallthrough = frozenset(z.name for z in table.zones if z.reverse) if through is None else through
-        denying = (zone.number for zone in table.zones if zone.name not in self.fallthrough)
+        walked = frozenset(zone.name for zone in table.zones if options.search_shortcut and not zone.reverse)
+        self.handed = self.fallthrough | walked
+        denying = (zone.number for zone in table.zones if zone.name not in self.handed)
         self.denies = frozenset(denying if options.pods != "insecure" else ())
         cap_s = MAX_SOA_TTL_S if posture.ttl_cap_s is None else min(posture.ttl_cap_s, MAX_SOA_TTL_S)
         self.soa_ttl_s = min(options.ttl_s, cap_s)
         self._soas: dict[tuple[int, int], Group] = {}
 
-    def answer(self, key: bytes, qtype: int, by: int) -> Answer | None:
+    def exists(self, key: bytes) -> bool:
+        """Tell whether the table holds a name."""
+        return self._table.find(key) is not None
+
+    def zone_of(self, key: bytes) -> ZoneMeta | None:
+        """Find the own zone that a name lies in."""
+        return self._table.zone_of(key)
+
+    def is_ours(self, key: bytes) -> bool:
+        """Tell whether a name is for us alone to answer: it lies in an own zone, and does not fall through there."""
+        if key in self.overrides:
+            return True
+        zone = self._table.zone_of(key)
+        return zone is not None and (zone.name not in self.fallthrough or self._table.find(key) is not None)
+
+    def answer(self, key: bytes, qtype: int, by: int, behind: Behind | None = None) -> Answer | Onward | None:
         """Answer a question of class IN; None if the name is not ours.
 
         Args:
-            key: question name.
+            key: question name, or the name at the end of what stands `behind` the question.
             qtype: any type but AXFR and IXFR.
             by: how far an RRset in free order is to be rotated.
+            behind: records in front of the answer.
 
         Raises:
             WireError, IndexError, struct.error: a node is damaged.
@@ -125,7 +172,7 @@ class OwnZones:
             refusal = self._refusal()
             if refusal is not None:
                 return refusal
-        found = self._follow(key, qtype, zone)
+        found = self._follow(key, qtype, zone, behind or Behind((), 12, 12 + len(key) + 4))
         if found is None:
             return Answer(SERVFAIL, error=TOO_MANY_ALIASES)
         if found.override is not None:
@@ -134,7 +181,10 @@ class OwnZones:
             if not found.aliases:
                 return None
             found = found._replace(zone=None)
-        return self._said(found, qtype, by)
+        said = self._said(found, qtype, by)
+        if found.zone is None:
+            return Onward(found.key, Behind(found.aliases, found.key_at, found.end), said)
+        return said
 
     def _refusal(self) -> Answer | None:
         """Give what every name of an own zone gets while there is no state to answer from; None while there is."""
@@ -144,7 +194,7 @@ class OwnZones:
             return Answer(SERVFAIL, error=(EDE_NO_REACHABLE_AUTHORITY, self.age_text()))
         return None
 
-    def _overridden(self, found: Found, override: Overridden, qtype: int, by: int) -> Answer:
+    def _overridden(self, found: Found, override: Overridden, qtype: int, by: int) -> Answer | Onward:
         """Answer with what an override says, be it only that another name is asked."""
         if not found.is_overridden and found.zone is not None:
             refusal = self._refusal()
@@ -152,8 +202,10 @@ class OwnZones:
                 return refusal
             if found.node is None and found.zone.name in self.fallthrough:
                 found = found._replace(zone=None)
-        answer = self._said(found, qtype, by)
-        return answer._replace(error=override.error, lasting=False, overridden=True)
+        answer = self._said(found, qtype, by)._replace(error=override.error, lasting=False, overridden=True)
+        if found.zone is None and not found.is_overridden:
+            return Onward(found.key, Behind(found.aliases, found.key_at, found.end), answer)
+        return answer
 
     def age_text(self) -> str:
         """Write the EXTRA-TEXT of an answer from an aged snapshot."""
@@ -166,11 +218,10 @@ class OwnZones:
             return None
         return EDE_STALE_NXDOMAIN if rcode == NXDOMAIN else EDE_STALE, self.age_text()
 
-    def _follow(self, key: bytes, qtype: int, zone: ZoneMeta | None) -> Found | None:
+    def _follow(self, key: bytes, qtype: int, zone: ZoneMeta | None, behind: Behind) -> Found | None:
         """Follow aliases inside own zones; None if there are too many (a loop, sooner or later)."""
-        key_at, end = 12, 12 + len(key) + 4
+        aliases, key_at, end = behind
         own: ZoneMeta | None = zone
-        aliases: tuple[Group, ...] = ()
         override: Overridden | None = None
         for _ in range(MAX_ALIAS_HOPS + 1):
             here = self.overrides.get(key) if self.overrides else None

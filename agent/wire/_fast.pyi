@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from agent.wire.table import AnswerTable as _PythonTable
 from agent.wire.table import PackedNodes, ZoneMeta
@@ -80,6 +80,11 @@ class Plane:
     def counts(self) -> dict[str, Any]: ...
     def allows(self, packed: bytes) -> bool: ...
 
+_Reply: TypeAlias = bytes | object | None
+
+class WayBack:
+    def send(self, reply: bytes, errors: dict[int, int]) -> None: ...
+
 class Worker:
     def __init__(self, plane: Plane) -> None: ...
     def add(self, fd: int, is_wildcard: bool) -> None: ...
@@ -89,11 +94,12 @@ class Worker:
     def wake_fd(self) -> int: ...
     def serve(
         self,
-        respond: Callable[[bytes, str], bytes | None],
+        respond: Callable[[bytes, str], _Reply],
         limit: int,
         errors: dict[int, int],
         observe: Callable[[float, int], None],
         report: Callable[[bytes], None],
+        later: Callable[[Any, WayBack], None],
     ) -> int: ...
     def rest(self) -> None: ...
     def counts(self) -> dict[str, Any]: ...

@@ -544,22 +544,22 @@ cdef class Worker:
         """Readable when something was handed over (an eventfd)."""
         return nds_worker_wake_fd(self.worker)
 
-    def serve(self, respond, int limit, dict errors not None, observe, report):
+    def serve(self, respond, int limit, dict errors not None, observe, report, later):
         """Answer what was handed over, oldest first, at most `limit` queries.
 
         Args:
-            respond: (packet, client address in text) → reply or None.
+            respond: (packet, client address in text) → reply, None, or something else: the reply comes later.
             limit: queries.
             errors: errno → replies that the kernel did not take; added to.
             observe: (seconds from being read to being answered, 1).
             report: called with each key of the timed table that is to be renewed.
+            later: told (what came instead of a reply, the query's `WayBack`).
 
         Returns:
             How many queries and keys were taken.
         """
         cdef nds_handed handed
-        cdef bytes reply
-        cdef int number
+        cdef WayBack way_back
         cdef int done = 0
         while done < limit and nds_worker_take(self.worker, &handed):
             packet = PyBytes_FromStringAndSize(<const char *>handed.packet, handed.packet_bytes)
@@ -571,10 +571,14 @@ cdef class Worker:
             reply = respond(packet, _text(&handed))
             if reply is None:
                 continue
-            number = nds_worker_reply(self.worker, &handed, _octets(reply), len(reply))
-            if number:
-                errors[number] = errors.get(number, 0) + 1
-            observe((nds_now_ns() - handed.came_ns) / 1e9, 1)
+            if type(reply) is bytes:
+                _reply(self.worker, &handed, reply, errors)
+                observe((nds_now_ns() - handed.came_ns) / 1e9, 1)
+                continue
+            way_back = WayBack.__new__(WayBack)
+            way_back.worker, way_back.handed = self, handed
+            way_back.handed.packet = NULL
+            later(reply, way_back)
         return done
 
     def rest(self):
@@ -584,6 +588,24 @@ cdef class Worker:
     def counts(self):
         """Read the counts while the worker goes on: a dict of numbers and lists of numbers."""
         return _numbers(nds_worker_counts(self.worker))
+
+
+cdef class WayBack:
+    """Where the reply to one query goes: its socket, its client, the address that was asked; made by `Worker.serve`."""
+
+    cdef Worker worker
+    cdef nds_handed handed
+
+    def send(self, bytes reply not None, dict errors not None):
+        """Send it; the worker's sockets are open. What the kernel does not take is counted by errno."""
+        _reply(self.worker.worker, &self.handed, reply, errors)
+
+
+cdef int _reply(nds_worker *worker, const nds_handed *handed, bytes reply, dict errors) except -1:
+    cdef int number = nds_worker_reply(worker, handed, _octets(reply), len(reply))
+    if number:
+        errors[number] = errors.get(number, 0) + 1
+    return 0
 
 
 cdef dict _numbers(const nds_counts *counts):

@@ -38,6 +38,10 @@ SRV = 33
 OPT = 41
 SVCB = 64
 HTTPS = 65
+RRSIG = 46
+NSEC = 47
+NSEC3 = 50
+DNAME = 39
 IXFR = 251
 AXFR = 252
 ANY = 255
@@ -50,7 +54,11 @@ OPCODE_BITS = 0x78
 AA = 0x04
 TC = 0x02
 RD = 0x01
-"""Bits of the first flag octet (RFC 1035 section 4.1.1); the second one is the rcode alone in what nodens sends."""
+"""Bits of the first flag octet (RFC 1035 section 4.1.1)."""
+RA = 0x80
+AD = 0x20
+CD = 0x10
+"""Bits of the second one, above the rcode (RFC 4035 section 3); answers of own zones have none of them."""
 
 NSID = 3
 COOKIE = 10
@@ -67,4 +75,5 @@ EDE_STALE_NXDOMAIN = 19
 EDE_NOT_AUTHORITATIVE = 20
 EDE_NOT_SUPPORTED = 21
 EDE_NO_REACHABLE_AUTHORITY = 22
+EDE_NETWORK_ERROR = 23
 """Info codes of extended DNS errors (RFC 8914 section 4)."""

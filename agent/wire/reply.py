@@ -3,7 +3,7 @@
 Law: RRsets are sent whole or not at all. Leaving out answer or authority sets TC and leaves out what comes behind;
 leaving out additional data, which is optional, does not (RFC 2181 section 9). Question and id are echoed byte for
 byte; of the query's flags only RD is copied (RFC 1035 section 4.1.1), CD is cleared as by every server that
-validates nothing (RFC 4035 section 3.1.6).
+validates nothing (RFC 4035 section 3.1.6) unless the answer comes from upstream, where it was asked for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The composition root: creates the rooms and wires them; nobody else creates anything.
 
      source ─► publisher ─► store, compiler ─► table ◄─ responder ◄─ UDP, TCP
+                   │                          upstreams ◄─► forwarder, cache
                    └─ consistent step ─► persister ─► disk ─► (next start) table
 
 Law: first the sockets, then the newest state on disk, then answers; only after that is anything heavy imported, are
@@ -35,6 +36,8 @@ from agent.observe.logs import Logs
 from agent.observe.transitions import transition
 from agent.orders import Orders
 from agent.origin import Origin, choose
+from agent.outward import Outward
+from agent.server.counters import Counters
 from agent.server.responder import Responder
 from agent.server.sockets import Pair, inherit, open_pairs
 from agent.server.tcp import Connections, TcpEndpoint
@@ -50,6 +53,7 @@ from agent.sources import Source, follow
 from agent.sources.reports import Reports
 from agent.wire.codes import NOERROR, REFUSED
 from agent.wire.posture import EXPIRED, NOT_READY, STALE
+from agent.wire.table import AnswerTable
 
 if TYPE_CHECKING:
     from agent.observe.admin import Renderer
@@ -101,7 +105,8 @@ class App:
         self.freshness = Freshness(config.stale_after_s, config.max_stale_s)
         profile = settings.profile_of(config)
         self.table = wire.new_table(zones_of(profile))
-        self.responder = Responder(self.table, settings.responder_options(config, self.name), cache=wire.new_cache())
+        self.outward = Outward(config, self._is_ours)
+        self.responder = self._new_responder(config)
         self.reports = Reports(enabled=config.events and config.source.kind != "file")
         needs, limits = bool(config.namespace_labels.strip()), settings.guard_of(config)
         self.publisher = Publisher(
@@ -118,6 +123,20 @@ class App:
         self._changed = asyncio.Event()
         self._refused: tuple[str, ...] = ()
         self._guard = self.readiness.hold("snapshot", "no valid snapshot yet, and the source has not been read")
+
+    def _is_ours(self, key: bytes) -> bool:
+        return self.responder.zones.is_ours(key)
+
+    def _new_responder(
+        self, config: Config, counters: Counters | None = None, table: AnswerTable | None = None
+    ) -> Responder:
+        return Responder(
+            table if table is not None else self.table,
+            settings.responder_options(config, self.name),
+            counters=counters,
+            forwarder=self.outward.in_use,
+            cache=self.outward.table,
+        )
 
     async def live(self) -> int:
         """Go through a life."""
@@ -137,6 +156,7 @@ class App:
         recovered = self._restore(persister)
         self.orders.begin()
         self.holding.restore()
+        self.outward.restore()
         restore_s = time.perf_counter() - started_s
         self._tick(persister)
         await self._open(pairs)
@@ -163,6 +183,8 @@ class App:
             self.reports,
             self.orders,
             self.holding,
+            self.outward.forwarder,
+            self.outward.keeper,
         )
         listen = tuple(str(SocketAddress(*pair.address)) for pair in pairs)
         identity = Identity(self.name, origin.name, listen, tuple(self.config.zones), self.config.state_dir)
@@ -174,6 +196,7 @@ class App:
         supervisor.start("tick", lambda: self._tick_for_ever(survey, persister), critical=True)
         supervisor.start("orders", lambda: self.orders.follow(self._changed.set))
         supervisor.start("quarantine", self.holding.run)
+        self.outward.start(supervisor)
         supervisor.start("loop lag", lag.run)
         if self.notifier.watchdog_s:
             supervisor.start("watchdog", Watchdog(self.notifier, self._probes(pairs)).run)
@@ -328,13 +351,13 @@ class App:
 
         def prepare(config: Config) -> Commit:
             name = config.identity or process.node_name()
-            options = settings.responder_options(config, name)
+            go_out = self.outward.prepare(config)
             tcp, pace = settings.tcp_options(config), settings.pace_of(config)
 
             def commit() -> None:
-                responder = Responder(
-                    self.responder.table, options, counters=self.responder.counters, cache=self.responder.cache
-                )
+                go_out()
+                self.name = name
+                responder = self._new_responder(config, self.responder.counters, self.responder.table)
                 responder.overrides = self.responder.overrides
                 responder.posture = self.responder.posture
                 old, self.responder = self.responder, responder
@@ -353,6 +376,7 @@ class App:
         return prepare
 
     def _close(self) -> None:
+        self.outward.forwarder.finish()
         for udp in self.doors.udp:
             udp.close()
 
@@ -363,4 +387,5 @@ class App:
 
     async def _last_write(self, supervisor: Supervisor, persister: Persister) -> None:
         await supervisor.stop(1.0)
+        await self.outward.last_write()
         await persister.finish()

@@ -6,6 +6,7 @@ Law: pure; what can't be built from a checked configuration is a ConfigError her
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import __version__
@@ -21,8 +22,6 @@ from agent.snapshot.persister import Pace
 from agent.snapshot.recovery import Limits
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from agent.sources.file import FileLimits
 
 COOKIE_SECRET = os.urandom(16)
@@ -72,6 +71,7 @@ def responder_options(config: Config, identity: str) -> ResponderOptions:
         allow=config.askers,
         drop_others=config.allow_action == "drop",
         cookie_secrets=(COOKIE_SECRET,) if config.cookies else (),
+        search_shortcut=config.search_shortcut,
         tcp_idle_timeout_ms=round(config.tcp.idle_timeout_s * 1000),
     )
 
@@ -138,6 +138,4 @@ def file_limits(config: Config) -> FileLimits:
 
 def file_path(config: Config) -> Path:
     """The path of a file source."""
-    from pathlib import Path
-
     return Path(config.source.path)

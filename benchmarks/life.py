@@ -83,7 +83,7 @@ class Agent:
         self.port, self._admin_port = port, admin_port
         self._log = (root / "agent.log").open("ab")
         command = [
-            sys.executable, "-m", "agent", "serve", "--source", f"file:{root / 'cluster.json'}",
+            sys.executable, "-m", "agent", "serve", "--upstream", "none", "--source", f"file:{root / 'cluster.json'}",
             "--listen", f"127.0.0.1:{port}", "--state-dir", str(root / "state"), "--admin", f"127.0.0.1:{admin_port}",
         ]  # fmt: skip
         environ = {key: value for key, value in os.environ.items() if not key.startswith("NODENS_")}

@@ -105,8 +105,11 @@ class Agent:
         return self._ports[1].number
 
     def configure(self, options: Mapping[str, Any]) -> None:
-        """Write the configuration file; it counts at the next start or reload."""
-        self.config.write_text(json.dumps(options))
+        """Write the configuration file; it counts at the next start or reload.
+
+        Nothing is forwarded unless a test says where to: this machine's resolver is none of its business.
+        """
+        self.config.write_text(json.dumps({"upstream": "none", **options}))
 
     def _start(self) -> Child:
         command = [

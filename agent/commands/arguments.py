@@ -21,12 +21,13 @@ _METAVARS = {
     "context": "NAME",
     "zones": "ZONE",
     "listen": "ADDR:PORT",
+    "upstream": "ADDR[:PORT]",
     "state_dir": "DIR",
     "admin": "WHERE",
     "log_level": "LEVEL",
     "log_format": "FORM",
 }
-_REPEATED = frozenset(("zones", "listen"))
+_REPEATED = frozenset(("zones", "listen", "upstream"))
 
 
 def add_options(parser: argparse.ArgumentParser, keys: Sequence[str] = tuple(FLAGS)) -> None:

@@ -7,8 +7,9 @@ import re
 from typing import NamedTuple
 
 from agent.cluster.selection import parse_selector
-from agent.config.values import UnfitError
+from agent.config.values import UnfitError, listed
 from agent.errors import NodensError
+from agent.forward.target import Target, read_target
 from agent.records.names import is_label, to_wire
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -35,6 +36,26 @@ class UnixPath(NamedTuple):
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
+
+
+class UpstreamChoice(NamedTuple):
+    """Who answers names of no own zone: the name servers of a file, or these (none: nobody)."""
+
+    file: str = ""
+    targets: tuple[Target, ...] = ()
+
+    def __str__(self) -> str:
+        return self.file or ",".join(map(str, self.targets)) or "none"
+
+
+class Stub(NamedTuple):
+    """A zone, and one of those who answer for it."""
+
+    zone: str
+    target: Target
+
+    def __str__(self) -> str:
+        return f"{self.zone}={self.target}"
 
 
 class SourceChoice(NamedTuple):
@@ -144,6 +165,36 @@ def selector(value: object) -> str:
     except NodensError as error:
         raise UnfitError(f"can't be used: {error}") from None
     return value
+
+
+def target(value: object) -> Target:
+    """Read an upstream."""
+    read = read_target(value) if isinstance(value, str) else None
+    if read is None:
+        raise UnfitError(f"must be ADDR, ADDR:PORT, tcp://ADDR or tls://ADDR#NAME (addresses alone), not {value!r}")
+    return read
+
+
+def upstreams(value: object) -> UpstreamChoice:
+    """Read a list of upstreams, the path of a resolv.conf, or none."""
+    if isinstance(value, UpstreamChoice):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        raise UnfitError(f"must be a list, the path of a resolv.conf or none, not {value!r}")
+    if list(parts) in (["none"], []):
+        return UpstreamChoice()
+    if len(parts) == 1 and isinstance(parts[0], str) and parts[0].startswith("/") and "\0" not in parts[0]:
+        return UpstreamChoice(parts[0])
+    return UpstreamChoice("", listed(target, least=1)(list(parts)))
+
+
+def stub(value: object) -> Stub:
+    """Read ZONE=ADDR."""
+    name, equals, where = value.partition("=") if isinstance(value, str) else ("", "", "")
+    if not equals:
+        raise UnfitError(f"must be ZONE=ADDR such as corp.example=10.0.0.53, not {value!r}")
+    return Stub(zone(name.strip()), target(where.strip()))
 
 
 def source(value: object) -> SourceChoice:

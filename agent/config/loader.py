@@ -23,6 +23,7 @@ FLAGS = {
     "context": "--context",
     "zones": "--zone",
     "listen": "--listen",
+    "upstream": "--upstream",
     "state_dir": "--state-dir",
     "admin": "--admin",
     "log_level": "--log-level",
@@ -183,5 +184,22 @@ def _contradictions(config: Config) -> Iterator[str]:
     for zone in config.fallthrough:
         if zone not in own:
             yield f"fallthrough: {zone} is no own zone; those are {', '.join(sorted(own))}"
+    yield from _wrong_ways_out(config)
     if isinstance(config.admin, tuple) and config.admin in config.listen:
         yield f"admin: {config.admin} is a listen address as well"
+
+
+def _wrong_ways_out(config: Config) -> Iterator[str]:
+    """Find upstreams that can't be meant."""
+    listen = {(address.host, address.port) for address in config.listen}
+    for name, target in (
+        *(("upstream", target) for target in config.upstream.targets),
+        *((f"stub_domains: {stub.zone}", stub.target) for stub in config.stub_domains),
+    ):
+        if (target.host, target.port) in listen:
+            yield f"{name}: {target} is a listen address: the agent would ask itself"
+    for stub in config.stub_domains:
+        if any(stub.zone == zone or stub.zone.endswith("." + zone) for zone in config.zones):
+            yield f"stub_domains: {stub.zone} lies in an own zone, whose names are never forwarded"
+    if config.cache.stale == "timeout" and config.cache.stale_wait_s >= config.forward.timeout_s:
+        yield "cache.stale_wait is not shorter than forward.timeout: clients would never get a stale answer in time"

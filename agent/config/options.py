@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from agent.config import addresses, values
-from agent.config.addresses import Network, SocketAddress, SourceChoice, UnixPath
+from agent.config.addresses import Network, SocketAddress, SourceChoice, Stub, UnixPath, UpstreamChoice
 from agent.config.values import Reader
 
 MIB = 1 << 20
@@ -114,6 +114,64 @@ class Api(Group, frozen=True, kw_only=True, rename=word):
     relist_every_s: Annotated[
         float, Option("every kind is listed again this often, to heal a silent gap", values.duration(600, 864_000))
     ] = 21_600.0
+
+
+class Forward(Group, frozen=True, kw_only=True, rename=word):
+    """How names of no own zone are asked of upstreams."""
+
+    policy: Annotated[
+        str,
+        Option(
+            "which upstream is asked first: random, round_robin or sequential",
+            values.choice("random", "round_robin", "sequential"),
+            reload=True,
+        ),
+    ] = "random"
+    timeout_s: Annotated[
+        float, Option("longest wait of a client for an upstream's answer", values.duration(0.1, 60), reload=True)
+    ] = 4.0
+    max_in_flight: Annotated[int, Option("questions to upstreams at a time", values.whole(1, 65_536), reload=True)] = (
+        1024
+    )
+    max_per_upstream: Annotated[
+        int, Option("questions to one upstream at a time", values.whole(1, 65_536), reload=True)
+    ] = 512
+    max_waiting: Annotated[
+        int, Option("queries that may wait for upstreams", values.whole(1, 1_000_000), reload=True)
+    ] = 4096
+    max_per_client: Annotated[
+        int, Option("of these, queries of one client address", values.whole(1, 1_000_000), reload=True)
+    ] = 256
+
+
+class Cache(Group, frozen=True, kw_only=True, rename=word):
+    """What is kept of upstreams' answers, in memory and in the state directory."""
+
+    max_entries: Annotated[int, Option("answers held", values.whole(1, 10_000_000), reload=True)] = 20_000
+    max_bytes: Annotated[int, Option("memory for them", values.size(65_536, 1 << 34), reload=True)] = 32 * MIB
+    max_ttl_s: Annotated[int, Option("highest TTL of an answer", values.whole_seconds(1, 86_400), reload=True)] = 3600
+    max_negative_ttl_s: Annotated[
+        int, Option("highest TTL of an answer that there is nothing", values.whole_seconds(1, 86_400), reload=True)
+    ] = 1800
+    stale: Annotated[
+        str,
+        Option(
+            "what is past its TTL is answered immediate (at once, while renewed), timeout (after stale_wait) or off",
+            values.choice("immediate", "timeout", "off"),
+            reload=True,
+        ),
+    ] = "immediate"
+    stale_wait_s: Annotated[
+        float, Option("with stale: timeout, how long upstreams have", values.duration(0, 60), reload=True)
+    ] = 1.8
+    max_stale_s: Annotated[
+        float, Option("an answer is kept this long past its TTL", values.duration(0, 3.2e7), reload=True)
+    ] = 259_200.0
+    prefetch: Annotated[bool, Option("names in use are renewed before they expire", values.flag, reload=True)] = True
+    persist: Annotated[bool, Option("answers are kept on disk, for the next start", values.flag)] = True
+    save_every_s: Annotated[
+        float, Option("how often they are written, if they have changed", values.duration(1, 86_400), reload=True)
+    ] = 300.0
 
 
 class Snapshot(Group, frozen=True, kw_only=True, rename=word):
@@ -315,6 +373,25 @@ class Config(Group, frozen=True, kw_only=True, rename=word):
         str, Option("what others get: refuse (REFUSED + EDE 18) or drop", values.choice("refuse", "drop"), reload=True)
     ] = "refuse"
     tcp: Tcp = Tcp()
+
+    upstream: Annotated[
+        UpstreamChoice,
+        Option(
+            "who answers all other names: ADDR[:PORT], tcp://ADDR, tls://ADDR#NAME, the path of a resolv.conf, or none",
+            addresses.upstreams,
+            reload=True,
+        ),
+    ] = UpstreamChoice("/etc/resolv.conf")
+    stub_domains: Annotated[
+        tuple[Stub, ...],
+        Option("zones that others answer, each ZONE=ADDR as for upstream", values.listed(addresses.stub), reload=True),
+    ] = ()
+    search_shortcut: Annotated[
+        bool,
+        Option("the first question of a pod's search path gets the end of the walk", values.flag, reload=True),
+    ] = False
+    forward: Forward = Forward()
+    cache: Cache = Cache()
 
     lameduck_s: Annotated[
         float, Option("after SIGTERM, not ready but serving for this long", values.duration(0, 600), reload=True)

@@ -36,6 +36,7 @@ OVERRIDES = "overrides.json"
 PIN = "pin.json"
 DECISION = "decision.json"
 QUARANTINE = "quarantine.json"
+FLUSH = "flush.json"
 MAX_DOCUMENT_BYTES = 1 << 18
 MAX_REASON_CHARS = 200
 LOCK_WAIT_S = 5.0

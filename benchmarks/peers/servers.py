@@ -135,7 +135,8 @@ def _nodens(name: str, **environ: str) -> Start:
     def start(place: Workplace) -> Iterator[Running]:
         port, admin_port = free_port(), free_port()
         command = [
-            sys.executable, "-m", "agent", "serve", "--source", f"file:{place.cluster}", "--zone", ZONES[0],
+            sys.executable, "-m", "agent", "serve", "--upstream", "none", "--source", f"file:{place.cluster}",
+            "--zone", ZONES[0],
             "--listen", f"127.0.0.1:{port}", "--state-dir", str(place.folder / "state"),
             "--admin", f"127.0.0.1:{admin_port}", "--set", f"ttl={TTL_S}", "--log-level", "warning",
         ]  # fmt: skip

@@ -72,14 +72,14 @@ def test_origins_name_where_each_value_comes_from(write):
 
 
 def test_all_problems_are_told_at_once_with_line_and_nearest_word(write):
-    path = write("zone: [a.b]\nttl: 5000\ntcp:\n  idel_timeout: 5s\nmax_connections: 3\nupstream: 1.1.1.1\n")
+    path = write("zone: [a.b]\nttl: 5000\ntcp:\n  idel_timeout: 5s\nmax_connections: 3\nupstream: one.one\n")
     found = problems({"log_level": "loud"}, {"NODENS_TLL": "5"}, path)
     assert found == [
         f"{path}:1: no option is called 'zone', did you mean 'zones'?",
         f"{path}:2: ttl must be from 0s to 1h, not 5000",
         f"{path}:4: no option is called 'tcp.idel_timeout', did you mean 'tcp.idle_timeout'?",
         f"{path}:5: no option is called 'max_connections', did you mean 'tcp.max_connections'?",
-        f"{path}:6: no option is called 'upstream'",
+        f"{path}:6: upstream must be ADDR, ADDR:PORT, tcp://ADDR or tls://ADDR#NAME (addresses alone), not 'one.one'",
         "NODENS_TLL: no option has this variable, did you mean 'NODENS_TTL'?",
         "--log-level: log_level must be debug or info or warning or error, not 'loud'",
     ]
@@ -207,10 +207,6 @@ def test_the_table_names_each_option_and_variable_once():
         assert slot.option.help.strip(".") == slot.option.help, "help is a phrase without a full stop"
 
 
-def test_word_upstream_is_not_accepted_before_there_is_a_forwarder():
-    assert "upstream" not in table()
-
-
 def test_with_an_allow_list_the_listen_addresses_may_still_ask():
     config = load({"allow": "10.0.0.0/8", "listen": ["169.254.20.10", "[fe80::1%lo]:53"]}, {}, None)
     assert [str(network) for network in config.askers] == ["10.0.0.0/8", "169.254.20.10/32", "fe80::1/128"]
@@ -224,3 +220,35 @@ def test_ns_addresses_are_the_listen_addresses_but_wildcards():
         bytes((10, 96, 0, 10)),
         bytes.fromhex("fd00" + "0" * 27 + "a"),
     )
+
+
+def test_upstreams_are_a_list_a_resolv_conf_or_none():
+    def read(written):
+        return load({"upstream": written}, {}, None).upstream
+
+    assert str(load({}, {}, None).upstream) == "/etc/resolv.conf"
+    assert [str(target) for target in read(["10.0.0.1", "tls://10.0.0.2#dns.example"]).targets] == [
+        "10.0.0.1:53",
+        "tls://10.0.0.2:853#dns.example",
+    ]
+    assert read("10.0.0.1,[fd00::1]:5353").targets[1].port == 5353
+    assert read("none") == read([]) == read(["none"])
+    assert str(read("none")) == "none"
+    for wrong in ("none,10.0.0.1", "10.0.0.1,10.0.0.1", "0.0.0.0", 7):
+        with pytest.raises(ConfigError):
+            read(wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"upstream": "127.0.0.1"}, "would ask itself"),
+        ({"stub_domains": "corp.example=127.0.0.1:53"}, "would ask itself"),
+        ({"stub_domains": "svc.cluster.local=10.0.0.1"}, "lies in an own zone"),
+        ({"stub_domains": "10.0.0.1"}, "must be ZONE=ADDR"),
+        ({"cache.stale": "timeout", "cache.stale_wait": "9s"}, "cache.stale_wait"),
+    ],
+)
+def test_ways_out_that_can_not_be_meant_are_refused(options, words):
+    with pytest.raises(ConfigError, match=words):
+        load(options, {}, None)

@@ -27,6 +27,7 @@ COMMANDS = {
     "rollout-gate": "tell by the exit code whether the next wave of a rollout may go",
     "resolve": "what a name resolves to, read from disk; no agent needed",
     "quarantine": "show suspicious change that is held; accept or reject it",
+    "cache": "show what is kept of upstreams' answers, or have it forgotten",
     "snapshot": "list, show, verify, export and compare what is on disk; serve an older generation",
     "override": "break-glass: answer a name by hand, for a while",
 }

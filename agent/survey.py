@@ -17,9 +17,14 @@ import msgspec
 from agent import __version__, sources, wire
 from agent.cluster.objects import KINDS
 from agent.holding import Holding
+from agent.forward.forwarder import Forwarder
+from agent.forward.keeper import Keeper
+from agent.forward.terms import LATENCY_BOUNDS_S as FORWARD_BOUNDS_S
+from agent.forward.upstream import Upstream
 from agent.lifecycle.readiness import Readiness
 from agent.lifecycle.reload import Reloader
 from agent.lifecycle.supervisor import Supervisor
+from agent.observe import status as seen
 from agent.observe.lag import LoopLag
 from agent.observe.logs import Logs
 from agent.observe.recent import Rate, Recent
@@ -38,6 +43,7 @@ from agent.observe.status import (
 )
 from agent.observe.status import Orders as OrdersStatus
 from agent.orders import Orders
+from agent.records.names import to_text
 from agent.server.counters import LATENCY_BOUNDS_S
 from agent.server.responder import Responder
 from agent.snapshot.persister import Persister
@@ -71,6 +77,8 @@ class Rooms(NamedTuple):
     reports: Reports
     orders: Orders
     holding: Holding
+    forwarder: Forwarder
+    keeper: Keeper
 
 
 class Survey:
@@ -129,6 +137,8 @@ class Survey:
             orders=self._orders(),
             traffic=self._traffic(),
             process=self._process(),
+            forward=self._forward(),
+            cache=self._cache(),
             events=self._events(),
             quarantine=self._quarantine(),
         )
@@ -137,7 +147,7 @@ class Survey:
         """Gather every count of a bound that was met, or of what should not happen."""
         rooms = self._rooms
         publisher, persister, counters = rooms.publisher, rooms.persister, rooms.responder().counters
-        disk, source = persister.generations.counts, rooms.source()
+        disk, source, forwarder = persister.generations.counts, rooms.source(), rooms.forwarder
         return {
             "query": {
                 **counters.faults,
@@ -152,6 +162,8 @@ class Survey:
             "cache": {
                 **{f"answered_{freshness}": n for freshness, n in counters.cached.items()},
                 **{f"renewals_{what}": n for what, n in counters.refreshes.items()},
+                "evicted": forwarder.cache.counters.evicted,
+                "aged": forwarder.cache.counters.aged,
             },
             "memo": {f"evicted_{what}": n for what, n in counters.evicted.items()},
             "state": {
@@ -174,6 +186,12 @@ class Survey:
             "reports": dict(rooms.reports.counts),
             "orders": {"documents_refused": rooms.orders.refused, "overrides_ended": rooms.orders.ended},
             "source": dict(source.counts()) if source is not None else {},
+            "forward": {
+                **{f"over_{bound}": n for bound, n in forwarder.counters.over.items()},
+                "retries_refused": sum(group.retries_refused for group in forwarder.routes.groups),
+                "failures_forgotten": forwarder.failures.evicted,
+                "loops": forwarder.loops,
+            },
         }
 
     def _orders(self) -> OrdersStatus:
@@ -276,6 +294,46 @@ class Survey:
             handed_over=counters.handed_over,
         )
 
+    def _forward(self) -> seen.Forward:
+        forwarder = self._rooms.forwarder
+        counters = forwarder.counters
+        return seen.Forward(
+            upstreams=tuple(
+                _upstream(upstream, to_text(group.zone))
+                for group in forwarder.routes.groups
+                for upstream in group.upstreams
+            ),
+            questions=counters.questions,
+            joined=counters.joined,
+            refreshes=dict(counters.refreshes),
+            failures=counters.failures,
+            failures_held=counters.failures_held,
+            over=dict(counters.over),
+            in_flight=forwarder.in_flight,
+            waiting=forwarder.waiting,
+            durations=Durations(bounds_s=FORWARD_BOUNDS_S, counts=tuple(counters.buckets), sum_s=counters.sum_s),
+        )
+
+    def _cache(self) -> seen.Cache:
+        cache, keeper = self._rooms.forwarder.cache, self._rooms.keeper
+        shown = self._rooms.responder().counters.cached
+        counters = cache.counters
+        return seen.Cache(
+            entries=cache.sizes(),
+            bytes=cache.bytes,
+            hits={how: counters.hits[how] + shown[how] for how in counters.hits},
+            misses=counters.misses,
+            stored=dict(counters.stored),
+            evicted=counters.evicted,
+            aged=counters.aged,
+            restored=keeper.restored,
+            disk_bytes=keeper.bytes,
+            writes=keeper.writes,
+            write_failures=keeper.failures,
+            write_error=keeper.failing,
+            refused=keeper.refused,
+        )
+
     def _process(self) -> Process:
         rooms, identity = self._rooms, self._identity
         return Process(
@@ -296,3 +354,22 @@ class Survey:
             log_lines_dropped=rooms.logs.background.dropped,
             log_lines_held=rooms.logs.damper.held,
         )
+
+
+def _upstream(upstream: Upstream, zone: str) -> seen.Upstream:
+    counters = upstream.counters
+    return seen.Upstream(
+        address=str(upstream.target),
+        zone=zone,
+        state="loop" if upstream.is_loop else "lost" if upstream.is_lost else "up",
+        in_flight=upstream.in_flight,
+        tries=counters.tries,
+        replies={RCODES.get(rcode, f"RCODE{rcode}"): count for rcode, count in counters.replies.items()},
+        failures=dict(counters.failures),
+        mismatches=counters.mismatches,
+        truncated=counters.truncated,
+        connections=counters.streams,
+        probes=counters.probes,
+        losses=counters.losses,
+        latency_s=counters.latency_s,
+    )

@@ -30,6 +30,7 @@ EXIT_OK = 0
 EXIT_FAILURE = 1
 TIMEOUT_S = 3.0
 MAX_BODY_BYTES = 4 << 20
+MAX_UPSTREAM_ROWS = 8
 _EXAMPLES = """\
 examples:
   nodens status                                         the agent of this node
@@ -133,6 +134,7 @@ def lines(status: Status, now_unix_s: float, *, coloured: bool) -> Iterator[str]
     yield _row("queries", f"{traffic.queries_per_s:,.1f}/s; {_counts(traffic.queries)}")
     yield _row("answers", _counts(traffic.answers))
     yield _row("responses", _counts({code: number for code, number in traffic.responses.items() if number}))
+    yield from _forward_lines(status)
     if any(traffic.dropped.values()):
         yield _row("dropped", _counts({reason: number for reason, number in traffic.dropped.items() if number}))
     for skipped in snapshot.skipped[-3:]:
@@ -169,6 +171,33 @@ def on_disk(state_dir: str) -> list[OnDisk]:
             origin, written_s, confirmed_s = header.origin, header.written_unix_s, header.confirmed_unix_s
         found.append(OnDisk(number, seen.size_bytes, not seen.reason, seen.reason, origin, written_s, confirmed_s))
     return found
+
+
+def _forward_lines(status: Status) -> Iterator[str]:
+    """Write who is asked for all other names, and what is held of their answers."""
+    forward, cache = status.forward, status.cache
+    if not forward.upstreams:
+        return
+    for number, each in enumerate(forward.upstreams[:MAX_UPSTREAM_ROWS]):
+        answered = sum(each.replies.values())
+        taken = f", {1000 * each.latency_s / answered:.1f} ms each" if answered else ""
+        whose = "" if each.zone == "." else f" for {each.zone}"
+        state = "" if each.state == "up" else f" {each.state.upper()}:"
+        yield _row(
+            "" if number else "upstream",
+            f"{each.address}{whose}:{state} {count(answered)} answers of {count(each.tries)} questions{taken}",
+        )
+    if len(forward.upstreams) > MAX_UPSTREAM_ROWS:
+        yield _row("", f"and {len(forward.upstreams) - MAX_UPSTREAM_ROWS} more (--json)")
+    if forward.failures or any(forward.over.values()):
+        over = sum(forward.over.values())
+        yield _row("unanswered", f"{count(forward.failures)} questions, {count(over)} queries over a bound")
+    held = f"{count(sum(cache.entries.values()))} answers in {amount(cache.bytes)}"
+    yield _row(
+        "cache", f"{held}; {_counts(cache.hits)}, {count(cache.misses)} misses; {count(cache.restored)} from disk"
+    )
+    if cache.write_error or cache.refused:
+        yield _row("cache trouble", cache.write_error or cache.refused)
 
 
 def _from_disk(state_dir: str, *, as_json: bool) -> int:

@@ -57,6 +57,9 @@ class Metrics:
         yield from _source(status)
         yield from _traffic(status)
         yield from _process(status)
+        yield from _forward(status)
+        yield from _upstreams(status)
+        yield from _cache(status)
         yield from _events(status)
         if self._coredns_names():
             yield from _coredns(status)
@@ -270,6 +273,99 @@ def _process(status: Status) -> Families:
     )
     build.add_metric((process.version, process.wire), 1)
     yield build
+
+
+def _forward(status: Status) -> Families:
+    forward = status.forward
+    yield _counter(
+        "nodens_forward_questions_total",
+        "Queries for names of no own zone that reached the forwarder.",
+        forward.questions,
+    )
+    yield _counter(
+        "nodens_forward_joined_total", "Queries that waited for a question in flight already.", forward.joined
+    )
+    yield _counters(
+        "nodens_forward_refreshes_total",
+        "Questions to upstreams that renew what is held: past its TTL, or shortly before (prefetch).",
+        "why",
+        forward.refreshes,
+    )
+    yield _counter("nodens_forward_failures_total", "Questions that no upstream answered.", forward.failures)
+    yield _counter(
+        "nodens_forward_failures_held_total",
+        "SERVFAIL from the memory of failures (5 s) instead of another question.",
+        forward.failures_held,
+    )
+    yield _counters(
+        "nodens_forward_over_total",
+        "Queries that met a bound of the forwarder: answered stale, else SERVFAIL.",
+        "bound",
+        forward.over,
+    )
+    yield _gauge("nodens_forward_in_flight", "Questions to upstreams at this moment.", forward.in_flight)
+    yield _gauge("nodens_forward_waiting", "Queries that wait for them.", forward.waiting)
+    if forward.durations.bounds_s:
+        yield _histogram(
+            "nodens_forward_duration_seconds", "Time that queries had to wait for an upstream.", forward.durations
+        )
+
+
+def _upstreams(status: Status) -> Families:
+    upstreams = {each.address: each for each in status.forward.upstreams}
+    up = GaugeMetricFamily(
+        "nodens_forward_upstream_up",
+        "1 while an upstream answers; 0 once it is lost (probed in the background) or leads back to this agent.",
+        labels=("upstream",),
+    )
+    tries = CounterMetricFamily(
+        "nodens_forward_upstream_tries", "Questions sent, probes included.", labels=("upstream",)
+    )
+    replies = CounterMetricFamily(
+        "nodens_forward_upstream_replies", "Answers of upstreams by rcode.", labels=("upstream", "rcode")
+    )
+    failures = CounterMetricFamily(
+        "nodens_forward_upstream_failures", "Questions without an answer, by reason.", labels=("upstream", "reason")
+    )
+    mismatches = CounterMetricFamily(
+        "nodens_forward_mismatches",
+        "Packets from an upstream's address that matched no question, and were dropped. Growth: somebody guesses.",
+        labels=("upstream",),
+    )
+    latency = CounterMetricFamily(
+        "nodens_forward_upstream_latency_seconds", "Sum of the time upstreams took to answer.", labels=("upstream",)
+    )
+    for address, each in upstreams.items():
+        up.add_metric((address,), int(each.state == "up"))
+        tries.add_metric((address,), each.tries)
+        mismatches.add_metric((address,), each.mismatches)
+        latency.add_metric((address,), each.latency_s)
+        for rcode, count in each.replies.items():
+            replies.add_metric((address, rcode), count)
+        for reason, count in each.failures.items():
+            failures.add_metric((address, reason), count)
+    yield from (up, tries, replies, failures, mismatches, latency)
+
+
+def _cache(status: Status) -> Families:
+    cache = status.cache
+    yield _gauges("nodens_cache_entries", "Answers of upstreams held.", "kind", cache.entries)
+    yield _gauge("nodens_cache_bytes", "Memory they take, about.", cache.bytes)
+    yield _counters(
+        "nodens_cache_hits_total", "Answers from the cache: fresh, or stale (past their TTL).", "freshness", cache.hits
+    )
+    yield _counter("nodens_cache_misses_total", "Questions the cache had nothing for.", cache.misses)
+    yield _counters("nodens_cache_stored_total", "Answers taken in.", "kind", cache.stored)
+    yield _counter("nodens_cache_evicted_total", "Answers that went because a bound was met.", cache.evicted)
+    yield _counter("nodens_cache_aged_total", "Answers that went because they were past all use.", cache.aged)
+    yield _gauge("nodens_cache_restored", "Answers that came back from disk at the start.", cache.restored)
+    yield _gauge("nodens_cache_disk_bytes", "Size of the cache's file.", cache.disk_bytes)
+    yield _counters(
+        "nodens_cache_writes_total",
+        "Writes of the cache's file.",
+        "result",
+        {"done": cache.writes, "failed": cache.write_failures},
+    )
 
 
 def _coredns(status: Status) -> Families:

@@ -187,6 +187,100 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     handed_over: int = 0
 
 
+class Upstream(msgspec.Struct, frozen=True, kw_only=True):
+    """One upstream server.
+
+    Attributes:
+        address: as it was written.
+        zone: whose names it is asked for; `.` is all others.
+        state: `up`, `lost` (it gives no answer and is probed) or `loop` (it leads back to this agent and is not asked).
+        in_flight: questions on their way now.
+        tries: questions sent.
+        replies: rcode → answers.
+        failures: reason → questions without an answer.
+        mismatches: packets that matched no question: strays, or somebody who guesses.
+        truncated: UDP answers asked again over TCP.
+        connections: TCP and TLS connections opened.
+        probes: sent while it gave no answer.
+        losses: times it was found lost.
+        latency_s: sum over its answers.
+    """
+
+    address: str = ""
+    zone: str = "."
+    state: str = "up"
+    in_flight: int = 0
+    tries: int = 0
+    replies: dict[str, int] = {}
+    failures: dict[str, int] = {}
+    mismatches: int = 0
+    truncated: int = 0
+    connections: int = 0
+    probes: int = 0
+    losses: int = 0
+    latency_s: float = 0.0
+
+
+class Forward(msgspec.Struct, frozen=True, kw_only=True):
+    """Names of no own zone.
+
+    Attributes:
+        upstreams: who is asked.
+        questions: asked by clients, and not answered by compiled workers.
+        joined: queries that waited for a question in flight already.
+        refreshes: `stale`, `prefetch` → questions to renew what is held.
+        failures: questions that no upstream answered.
+        failures_held: answers from the memory of failures.
+        over: bound → queries that met it.
+        in_flight, waiting: questions to upstreams, and queries that wait for them, now.
+        durations: time of the queries that had to wait.
+    """
+
+    upstreams: tuple[Upstream, ...] = ()
+    questions: int = 0
+    joined: int = 0
+    refreshes: dict[str, int] = {}
+    failures: int = 0
+    failures_held: int = 0
+    over: dict[str, int] = {}
+    in_flight: int = 0
+    waiting: int = 0
+    durations: Durations = Durations()
+
+
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers of upstreams that are held.
+
+    Attributes:
+        entries: `positive`, `negative` → answers.
+        bytes: memory they take, about.
+        hits: `fresh`, `stale` → answers from the cache.
+        misses: questions it had nothing for.
+        stored: `positive`, `negative` → answers taken in.
+        evicted: answers that went because a bound was met.
+        aged: answers that went because they were past all use.
+        restored: answers that came back from disk at the start.
+        disk_bytes: size of the file.
+        writes, write_failures: of the file.
+        write_error: last trouble with the disk; empty: none now.
+        refused: why the file was not used at the start.
+    """
+
+    entries: dict[str, int] = {}
+    bytes: int = 0
+    hits: dict[str, int] = {}
+    misses: int = 0
+    stored: dict[str, int] = {}
+    evicted: int = 0
+    aged: int = 0
+    restored: int = 0
+    disk_bytes: int = 0
+    writes: int = 0
+    write_failures: int = 0
+    write_error: str = ""
+    refused: str = ""
+
+
 class Process(msgspec.Struct, frozen=True, kw_only=True):
     """The process itself.
 
@@ -272,6 +366,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     orders: Orders = Orders()
     traffic: Traffic = Traffic()
     process: Process = Process()
+    forward: Forward = Forward()
+    cache: Cache = Cache()
     events: dict[str, dict[str, int]] = {}
     quarantine: Quarantine = Quarantine()
 

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from agent.observe.status import Access, Durations, Process, Quarantine, Skipped, Snapshot, Source, Status, Traffic
+from agent.observe.status import (
+    Access,
+    Cache,
+    Durations,
+    Forward,
+    Process,
+    Quarantine,
+    Skipped,
+    Snapshot,
+    Source,
+    Status,
+    Traffic,
+    Upstream,
+)
 
 HELD = Quarantine(
     active=True,
@@ -58,6 +71,7 @@ def full(**changes) -> Status:
             refused=("gen-811.nds: section answers is cut",),
         ),
         "quarantine": HELD,
+        **_outward(),
         "events": {"query": {"damaged_nodes": 2}, "source": {"waited": 0}},
         "traffic": Traffic(
             queries={"udp": 1_000_000, "tcp": 12},
@@ -84,3 +98,41 @@ def full(**changes) -> Status:
         ),
     }
     return Status(**{**values, **changes})
+
+
+def _outward() -> dict[str, object]:
+    return {
+        "forward": Forward(
+            upstreams=(
+                Upstream(
+                    address="10.0.0.53:53",
+                    tries=1200,
+                    replies={"NOERROR": 1000, "NXDOMAIN": 150},
+                    failures={"timeout": 50},
+                    mismatches=3,
+                    latency_s=2.3,
+                ),
+                Upstream(address="10.9.0.53:53", zone="corp.example.", state="lost", tries=7, losses=1),
+            ),
+            questions=5000,
+            joined=40,
+            refreshes={"stale": 12, "prefetch": 90},
+            failures=6,
+            over={"per_client": 2},
+            in_flight=1,
+            waiting=3,
+            durations=Durations(bounds_s=(0.001, 0.01), counts=(700, 400, 51), sum_s=3.2),
+        ),
+        "cache": Cache(
+            entries={"positive": 900, "negative": 80},
+            bytes=700_000,
+            hits={"fresh": 3700, "stale": 150},
+            misses=1150,
+            stored={"positive": 1000, "negative": 150},
+            evicted=4,
+            aged=1,
+            restored=300,
+            disk_bytes=90_000,
+            writes=9,
+        ),
+    }

@@ -110,7 +110,7 @@ def test_fields_of_a_newer_agent_are_left_out_and_of_an_older_one_defaulted():
 
 def test_the_json_shape_is_stable():
     shape = msgspec.json.decode(encode(full()))
-    words = "schema state age_s ready not_ready source snapshot orders traffic process events quarantine"
+    words = "schema state age_s ready not_ready source snapshot orders traffic process forward cache events quarantine"
     assert " ".join(shape) == words
     assert shape["schema"] == 1
     assert {"generation", "records", "objects", "skipped_total", "disk_bytes", "journal_bytes"} <= set(
